@@ -1,0 +1,1 @@
+"""Where it happens: settings, keys, stores, topics, access and the embedded broker."""

@@ -1,0 +1,1 @@
+"""An embedded Apache Kafka from packages alone."""

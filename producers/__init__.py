@@ -1,0 +1,1 @@
+"""The only ways in: the job client and the command line."""

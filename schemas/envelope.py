@@ -1,0 +1,38 @@
+"""The sealed envelope: the only thing that crosses a trust boundary, and the only form in which state rests on a broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.record import Record
+
+
+@dataclass(frozen=True)
+class SealedRecord(Record):
+    """One record (or one chunk of a large one), encrypted and authenticated from `sender` to `receiver`.
+
+    All fields but `payload` are associated data of the encryption: a changed or moved envelope does not open.
+    `sequence` counts records per (job, stage, sender, receiver) from 0; all chunks of a record share it.
+    `payload` is AES-256-GCM-SIV (RFC 8452) of the Avro single-object encoding of the record, or of that encoding's
+    bytes [chunk_index * CHUNK_BYTES, ...) when `chunk_count` > 1.
+    Envelopes that a party's processes send each other have `sender` == `receiver`.
+    """
+
+    sender: str
+    receiver: str
+    job_id: str
+    stage: str
+    sequence: int
+    chunk_index: int
+    chunk_count: int
+    #: SHA-256 of the whole encoding; lets the receiver check a reassembled record before it decodes it.
+    digest: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class SealedState(Record):
+    """A value on a state topic, encrypted with the party's storage key. Associated data: topic, partition and key."""
+
+    nonce: bytes
+    payload: bytes

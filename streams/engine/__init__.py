@@ -1,0 +1,1 @@
+"""The exactly-once loop: everything between a Kafka topic and a machine."""
