@@ -1,4 +1,4 @@
-"""The sealed envelope: the only thing that crosses a trust boundary, and the only form in which state rests on a broker."""
+"""The sealed envelope: all that crosses a trust boundary, and the only form in which state rests on a broker."""
 
 from __future__ import annotations
 

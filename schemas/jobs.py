@@ -37,13 +37,14 @@ class Privacy(StrEnum):
 
 
 class Leak(StrEnum):
-    """Names of what a job may reveal beyond its protocol's leak table; spec and every party must accept each by name."""
+    """What a job may reveal beyond its protocol's leak table; spec and every party must accept each by name."""
 
     #: The gradients carry more bits than the labels of so small a table hold: the host could solve for labels.
     SMALL_TABLE = "small_table"
     #: A column differs from its most frequent value in fewer than 50 rows: the gradient gives the label sum over them.
     RARE_COLUMN = "rare_column"
-    #: `privacy: trusted_guest`: the guest can recover all rows of the host (up to a rotation, and with a few known rows exactly).
+    #: `privacy: trusted_guest`: the guest can recover all rows of the host, up to a rotation, and exactly if it knows a
+    #: few of them.
     HOST_ROWS_TO_GUEST = "host_rows_to_guest"
 
 

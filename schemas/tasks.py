@@ -1,4 +1,4 @@
-"""Tasks: one stage of one job at one party (id `job/stage/party`). Commands to stage processes, and what they report."""
+"""Tasks: one stage of one job at one party (id `job/stage/party`). Commands to processes, and what they report."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LocalFault(Record):
 
 @dataclass(frozen=True)
 class PeerFault(Record):
-    """An authenticated peer sent something unusable (unknown record, a gap in its sequence): end the task with blame."""
+    """An authenticated peer sent something unusable (unknown record, a gap in its sequence): end with blame."""
 
     job_id: str
     party: str
