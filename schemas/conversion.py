@@ -72,8 +72,8 @@ def _writer(shape: Shape) -> ToPlain | None:
     """`None` means that the value can be handed over as it is."""
     match shape.kind:
         case "primitive":
-            # fastavro cuts 1.5 to 1 in a field of type long: refuse everything that is not an integer.
-            return operator.index if shape.python_type is int else None
+            # fastavro cuts 1.5 to 1 in a field of type long, and reads "1" as a double: refuse what is not a number.
+            return {int: operator.index, float: operator.pos}.get(shape.python_type)
         case "record":
             return to_plain(shape.python_type)
         case "blob":

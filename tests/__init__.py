@@ -1,0 +1,1 @@
+"""Claims with teeth; see docs for what each folder proves."""

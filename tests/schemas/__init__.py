@@ -1,0 +1,1 @@
+"""The contract: codec, catalogue, compatibility."""
