@@ -17,6 +17,7 @@ LoadBlob = Callable[[Blob], bytes]
 ToPlain = Callable[[Any], Any]
 FromPlain = Callable[[Any, LoadBlob | None], Any]
 
+_NUMBERS: dict[type, ToPlain] = {int: operator.index, float: operator.pos}
 _BRANCH_NAMES: dict[type, str] = {str: "string", int: "long", float: "double", bool: "boolean", bytes: "bytes"}
 
 
@@ -73,7 +74,7 @@ def _writer(shape: Shape) -> ToPlain | None:
     match shape.kind:
         case "primitive":
             # fastavro cuts 1.5 to 1 in a field of type long, and reads "1" as a double: refuse what is not a number.
-            return {int: operator.index, float: operator.pos}.get(shape.python_type)
+            return _NUMBERS.get(shape.python_type)
         case "record":
             return to_plain(shape.python_type)
         case "blob":
