@@ -1,0 +1,134 @@
+"""Many products of powers of the same ciphertexts: X^T applied to an encrypted vector.
+
+Pippenger's buckets with signed digits (Pippenger 1980; Bernstein, Doumen, Lange, Oosterwijk 2012): for each
+digit position the ciphertexts with equal |digit| are multiplied into one bucket, then the buckets are joined by
+running products. Negative digits use the inverses of the ciphertexts, which cost three multiplications each,
+once for all features. Work for one feature: about rows * digits + 2^w * digits multiplications, where plain
+powers need some 24 a row. The run time depends on the weights; it is visible to the party itself only as far as
+the machine is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import gmpy2
+import numpy as np
+from gmpy2 import mpz
+from numpy.typing import NDArray
+
+from streams.kernels.ciphertexts import Ciphertext
+from streams.kernels.fixed_base import invert_many
+from streams.kernels.paillier_keys import PublicKey
+
+#: Largest |weight|: digits are computed in int64 with a carry.
+MAX_WEIGHT: Final = 1 << 61
+
+_ONE: Final = mpz(1)
+
+
+def weighted_products(
+    ciphertexts: Sequence[Ciphertext], weights: NDArray[np.integer[Any]], public: PublicKey
+) -> list[Ciphertext]:
+    """For each column j of `weights` (rows, features) the ciphertext of sum_i weights[i, j] * plaintext_i."""
+    return slotted_products(ciphertexts, weights[:, None, :], [0], public)
+
+
+def slotted_products(
+    ciphertexts: Sequence[Ciphertext],
+    weights: NDArray[np.integer[Any]],
+    shifts: Sequence[int],
+    public: PublicKey,
+) -> list[Ciphertext]:
+    """For each feature j the product over i of c_i ^ (sum_k weights[i, k, j] * 2^shifts[k]).
+
+    `weights` has shape (ciphertexts, slots, features). Exponents with few set slots cost their digits, not
+    their length, plus max(shifts) squarings a feature.
+    """
+    rows, slots, features = weights.shape
+    if rows != len(ciphertexts) or slots != len(shifts):
+        raise ValueError(
+            f"weights for {rows} ciphertexts and {slots} slots came with {len(ciphertexts)} ciphertexts "
+            f"and {len(shifts)} shifts"
+        )
+    n2 = public.modulus_squared
+    if not rows or not features:
+        return [Ciphertext(_ONE)] * features
+    largest = max(abs(int(weights.max())), abs(int(weights.min())))
+    if largest > MAX_WEIGHT:
+        raise ValueError(f"a weight of {largest.bit_length()} bits is too large; at most {MAX_WEIGHT.bit_length() - 1}")
+    window = choose_window(rows, largest)
+    values = [ciphertext.value for ciphertext in ciphertexts]
+    inverses = invert_many(values, n2) if int(weights.min()) < 0 or largest >> (window - 1) else values
+    digits = signed_digits(weights, window, digit_count(largest, window))
+    results = []
+    for feature in range(features):
+        terms: list[tuple[int, mpz]] = []
+        for slot, shift in enumerate(shifts):
+            for position in range(digits.shape[0]):
+                term = _bucket_product(digits[position, :, slot, feature].tolist(), values, inverses, window, n2)
+                if term != 1:
+                    terms.append((shift + window * position, term))
+        results.append(Ciphertext(_join_shifted(terms, n2)))
+    return results
+
+
+def digit_count(largest: int, window: int) -> int:
+    """Signed digits of `window` bits that a weight of absolute value `largest` can need."""
+    count = 1
+    # k digits in [-2^(w-1), 2^(w-1)) reach (2^(w-1) - 1) * (2^(wk) - 1) / (2^w - 1) upwards, the smaller side.
+    while ((1 << (window - 1)) - 1) * ((1 << (window * count)) - 1) // ((1 << window) - 1) < largest:
+        count += 1
+    return count
+
+
+def choose_window(rows: int, largest: int) -> int:
+    """The digit size with the fewest multiplications: digits * (rows + 2^w), at least 2."""
+    return min(range(2, 14), key=lambda w: digit_count(largest, w) * (rows + (1 << w)))
+
+
+def signed_digits(weights: NDArray[np.integer[Any]], window: int, count: int) -> NDArray[np.int16]:
+    """Digits in [-2^(w-1), 2^(w-1)) with weights = sum_i digits[i] * 2^(w i), shape (count, *weights.shape)."""
+    rest = weights.astype(np.int64)
+    half = 1 << (window - 1)
+    digits = np.empty((count, *weights.shape), dtype=np.int16)
+    for position in range(count):
+        digit = ((rest + half) & ((1 << window) - 1)) - half
+        digits[position] = digit
+        rest = (rest - digit) >> window
+    return digits
+
+
+def _bucket_product(
+    digits: list[int], values: Sequence[mpz], inverses: Sequence[mpz], window: int, modulus: mpz
+) -> mpz:
+    """The product of values[i] ^ digits[i]."""
+    buckets: list[mpz | None] = [None] * ((1 << (window - 1)) + 1)
+    for digit, value, inverse in zip(digits, values, inverses, strict=True):
+        if digit > 0:
+            bucket = buckets[digit]
+            buckets[digit] = value if bucket is None else bucket * value % modulus
+        elif digit:
+            bucket = buckets[-digit]
+            buckets[-digit] = inverse if bucket is None else bucket * inverse % modulus
+    running: mpz | None = None
+    total: mpz | None = None
+    for bucket in reversed(buckets[1:]):
+        if bucket is not None:
+            running = bucket if running is None else running * bucket % modulus
+        if running is not None:
+            total = running if total is None else total * running % modulus
+    return _ONE if total is None else total
+
+
+def _join_shifted(terms: list[tuple[int, mpz]], modulus: mpz) -> mpz:
+    """The product of term ^ (2^shift), by Horner's rule from the largest shift down."""
+    result = _ONE
+    previous = 0
+    for shift, term in sorted(terms, key=lambda item: -item[0]):
+        if result != 1:
+            result = gmpy2.powmod(result, mpz(1) << (previous - shift), modulus)
+        result = result * term % modulus
+        previous = shift
+    return gmpy2.powmod(result, mpz(1) << previous, modulus)
