@@ -6,9 +6,9 @@ from pathlib import Path
 
 #: Kafka's own default, and a quarter more, so that a record of 1 MiB with its key, headers and envelope fits.
 MESSAGE_MAX_BYTES = 1_310_720
-#: A transaction which is open longer than its producer asked for is aborted by the broker; a producer may ask for this at most.
+#: How long a producer may ask to keep a transaction open at most; the broker aborts it then.
 TRANSACTION_MAX_TIMEOUT_MS = 900_000
-#: How often the broker looks for transactions to abort; the default of 10 s makes a crashed producer block readers longer.
+#: How often it looks for transactions to abort; with the default of 10 s a crashed producer blocks readers longer.
 TRANSACTION_ABORT_CHECK_MS = 1_000
 #: A year: a party that is switched off over the holidays must find its offsets again.
 OFFSETS_RETENTION_MINUTES = 525_600

@@ -1,4 +1,4 @@
-"""A real Apache Kafka in a child process, from pip and Maven artifacts alone: for the demo, for tests, for benchmarks."""
+"""A real Apache Kafka in a child process, from pip and Maven artifacts alone: for the demo, tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ class EmbeddedBroker:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, start_new_session=True
             )
         if self._die_with_parent:
-            # The pipe closes when this process ends, be it by SIGKILL; `read` then returns and the shell kills the broker.
+            # The pipe closes when this process ends, be it by SIGKILL; `read` returns and the shell kills the broker.
             # (PR_SET_PDEATHSIG would fire already when the thread that called start() ends.)
             self._watchdog = subprocess.Popen(
                 ["/bin/sh", "-c", 'read _; kill -9 "$1"', "watchdog", str(self._process.pid)],
@@ -218,7 +218,7 @@ class EmbeddedBroker:
                 if admin.list_topics(timeout=1.0).brokers:
                     return
         raise BrokerError(
-            f"the broker in {self.home} did not answer on port {port} within {deadline_seconds:.0f} s.{self._log_tail()}"
+            f"the broker in {self.home} did not answer on port {port} in {deadline_seconds:.0f} s.{self._log_tail()}"
         )
 
     def _log_tail(self) -> str:

@@ -6,8 +6,8 @@ import hashlib
 import socket
 from collections.abc import Iterator
 
-#: Below the ports which Linux hands to outgoing connections (32768-60999). One of those could take the place of a server
-#: that is down; and a client that tries a port of that range again and again may end up connected to itself.
+#: Below the ports which Linux hands to outgoing connections (32768-60999). One of those could take the place of a
+#: server that is down; and a client that tries a port of that range again and again may end up connected to itself.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 
 

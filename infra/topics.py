@@ -1,0 +1,133 @@
+"""The catalogue: every topic of a party, as data. Topics come from here only: brokers make none themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from schemas.jobs import Stage
+
+#: Follows a topic's name; a change that old processes could not live with gets a new version and new topics.
+VERSION = "v1"
+#: Commands, exchange, state and events of a party have equally many: state is written to the partition of its input.
+PARTITIONS = 4
+
+_DAY_MS = 86_400_000
+#: A party that was away for two weeks still finds what it was sent. Longer than any sensible job deadline.
+EXCHANGE_RETENTION_MS = 14 * _DAY_MS
+#: Events are the party's memory of its jobs: five years.
+EVENTS_RETENTION_MS = 5 * 365 * _DAY_MS
+#: Time for an operator to look at what could not be read.
+DEAD_LETTER_RETENTION_MS = 30 * _DAY_MS
+#: State of jobs that ended is deleted by tombstones, which must outlive a party's longest rest.
+TOMBSTONE_RETENTION_MS = 14 * _DAY_MS
+#: Compaction leaves the newest segment alone, so that it must not live for ever either; 16 MiB or a day.
+COMPACTED_SEGMENT_BYTES = 16 * 1024 * 1024
+COMPACTED_SEGMENT_MS = _DAY_MS
+
+
+class Kind(StrEnum):
+    """What a topic is for; access rights follow from it."""
+
+    COMMANDS = "commands"
+    EXCHANGE = "exchange"
+    STATE = "state"
+    EVENTS = "events"
+    REGISTRY = "registry"
+    DEAD_LETTER = "deadletter"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic. `stage` is None where all stages of the party share it."""
+
+    name: str
+    kind: Kind
+    party: str
+    stage: Stage | None
+    partitions: int
+    #: Kafka's topic configuration, names and values as Kafka spells them.
+    config: dict[str, str] = field(hash=False)
+
+
+def commands_topic(stage: str, party: str) -> str:
+    """Private: clients (stage `job` only) and the party's own processes -> the stage's process."""
+    return f"vfl.{stage}.commands.{party}.{VERSION}"
+
+
+def exchange_topic(stage: str, party: str) -> str:
+    """The door: peers -> the stage's process of `party`."""
+    return f"vfl.{stage}.exchange.{party}.{VERSION}"
+
+
+def state_topic(stage: str, party: str) -> str:
+    """Private to the stage's process: its sealed states."""
+    return f"vfl.{stage}.state.{party}.{VERSION}"
+
+
+def events_topic(party: str) -> str:
+    """What happened to jobs at `party`, for everyone inside it."""
+    return f"vfl.job.events.{party}.{VERSION}"
+
+
+def registry_topic(party: str) -> str:
+    """The models of `party`."""
+    return f"vfl.model.registry.{party}.{VERSION}"
+
+
+def dead_letter_topic(party: str) -> str:
+    """What a process of `party` could not read."""
+    return f"vfl.deadletter.{party}.{VERSION}"
+
+
+def group_id(stage: str, party: str) -> str:
+    """The consumer group of the stage's processes at `party`; its lag is the stage's progress."""
+    return f"vfl.{party}.{stage}.{VERSION}"
+
+
+def transactional_id(stage: str, party: str, slot: int) -> str:
+    """The transactional id of one process, equal to its `group.instance.id` and the same after every restart."""
+    return f"vfl.{party}.{stage}.{slot}"
+
+
+def party_topics(party: str, partitions: int = PARTITIONS) -> tuple[Topic, ...]:
+    """All topics of `party`. Raises `ValueError` for a name as in `check_party_name`."""
+    check_party_name(party)
+    topics: list[Topic] = []
+    for stage in Stage:
+        topics.append(
+            Topic(commands_topic(stage, party), Kind.COMMANDS, party, stage, partitions, _kept(EXCHANGE_RETENTION_MS))
+        )
+        topics.append(
+            Topic(exchange_topic(stage, party), Kind.EXCHANGE, party, stage, partitions, _kept(EXCHANGE_RETENTION_MS))
+        )
+        topics.append(Topic(state_topic(stage, party), Kind.STATE, party, stage, partitions, _compacted()))
+    topics.append(Topic(events_topic(party), Kind.EVENTS, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
+    topics.append(Topic(registry_topic(party), Kind.REGISTRY, party, None, partitions, _compacted()))
+    topics.append(Topic(dead_letter_topic(party), Kind.DEAD_LETTER, party, None, 1, _kept(DEAD_LETTER_RETENTION_MS)))
+    return tuple(topics)
+
+
+def check_party_name(party: str) -> None:
+    """Raise `ValueError` unless `party` is 1-40 lower-case letters, digits or hyphens, starting with a letter.
+
+    No dots: they separate the parts of a topic's name. No underscores: Kafka's metrics take them for dots.
+    """
+    allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
+    if not (0 < len(party) <= 40 and party[0].isalpha() and party.isascii() and all(c in allowed for c in party)):
+        raise ValueError(
+            f"{party!r} cannot name a party: use 1 to 40 lower-case letters, digits and hyphens, starting with a letter"
+        )
+
+
+def _kept(retention_ms: int) -> dict[str, str]:
+    return {"cleanup.policy": "delete", "retention.ms": str(retention_ms)}
+
+
+def _compacted() -> dict[str, str]:
+    return {
+        "cleanup.policy": "compact",
+        "delete.retention.ms": str(TOMBSTONE_RETENTION_MS),
+        "segment.bytes": str(COMPACTED_SEGMENT_BYTES),
+        "segment.ms": str(COMPACTED_SEGMENT_MS),
+    }
