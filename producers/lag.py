@@ -1,0 +1,177 @@
+"""How far each stage is behind its input, in words: committed offsets of its group against the end of its topics.
+
+The same numbers as Kafka's own `kafka-consumer-groups --describe`, but for one thing: a transaction's commit marker
+occupies an offset that no consumer ever receives, so the stock tool may show a lag of 1 where nothing is left to do.
+Here only records count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+
+from infra.topics import commands_topic, events_topic, exchange_topic, group_id
+from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, check_topics
+from schemas.jobs import Stage
+
+#: Counting stops here: beyond it, "far behind" is all that an operator needs.
+COUNT_LIMIT = 1000
+
+
+@dataclass(frozen=True)
+class TopicLag:
+    """Records of one topic that the stage has not taken in. `oldest_ms` is the timestamp of the first one."""
+
+    topic: str
+    behind: int
+    oldest_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class StageLag:
+    """How far one stage at one party is behind. `members` counts its processes; `None`: the group is unknown."""
+
+    party: str
+    stage: Stage
+    group: str
+    topics: tuple[TopicLag, ...]
+    members: int | None
+
+    @property
+    def behind(self) -> int:
+        """Records on all topics."""
+        return sum(topic.behind for topic in self.topics)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Since when the first of them waits."""
+        return min((topic.oldest_ms for topic in self.topics if topic.oldest_ms is not None), default=None)
+
+
+def describe_lag(lag: StageLag, now_ms: int) -> str:
+    """The sentence for one stage, such as `align at host: 3 records behind, the oldest since 14:03:22 (12 s)`."""
+    who = f"{lag.stage} at {lag.party}"
+    running = "" if lag.members else " No process runs for it: isthmus party run."
+    if not lag.behind:
+        return f"{who}: up to date.{running}"
+    records = (
+        f"{'more than ' if lag.behind >= COUNT_LIMIT else ''}{lag.behind} record{'s' if lag.behind > 1 else ''} behind"
+    )
+    since = ""
+    if lag.oldest_ms is not None:
+        clock = datetime.fromtimestamp(lag.oldest_ms / 1000, UTC).strftime("%H:%M:%S")
+        since = f", the oldest since {clock} UTC ({_duration((now_ms - lag.oldest_ms) / 1000)})"
+    parts = ", ".join(f"{topic.behind} on {topic.topic}" for topic in lag.topics if topic.behind)
+    return f"{who}: {records}{since}: {parts}.{running}"
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"
+
+
+def stage_topics(party: str, stage: Stage) -> tuple[str, ...]:
+    """What a stage reads. The coordinator also follows what its own party's tasks report."""
+    topics = (commands_topic(stage, party), exchange_topic(stage, party))
+    return (*topics, events_topic(party)) if stage is Stage.JOB else topics
+
+
+def measure_lag(bootstrap_servers: str, party: str) -> tuple[StageLag, ...]:
+    """The lag of every stage of the party. Raises `BrokerUnavailableError`."""
+    inputs = {stage: stage_topics(party, stage) for stage in Stage}
+    counts = check_topics(bootstrap_servers, tuple(topic for topics in inputs.values() for topic in topics))
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
+    groups = {stage: group_id(stage, party) for stage in Stage}
+    members = _members(admin, tuple(groups.values()))
+    lags = []
+    for stage, topics in inputs.items():
+        partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
+        positions = _committed(admin, groups[stage], partitions)
+        unread = _unread(bootstrap_servers, positions)
+        by_topic = tuple(unread.get(topic, TopicLag(topic, 0)) for topic in topics)
+        lags.append(StageLag(party, stage, groups[stage], by_topic, members.get(groups[stage])))
+    return tuple(lags)
+
+
+def _members(admin: AdminClient, groups: Sequence[str]) -> Mapping[str, int]:
+    found = {}
+    for group, future in admin.describe_consumer_groups(list(groups), request_timeout=ANSWER_SECONDS).items():
+        try:
+            found[group] = len(future.result().members)
+        except KafkaException:
+            # Kafka 4 answers GROUP_ID_NOT_FOUND for a group that never had a member.
+            continue
+    return found
+
+
+def _committed(admin: AdminClient, group: str, partitions: list[TopicPartition]) -> list[TopicPartition]:
+    request = ConsumerGroupTopicPartitions(group, partitions)
+    try:
+        answer = admin.list_consumer_group_offsets([request], request_timeout=ANSWER_SECONDS)[group].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            return [TopicPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
+        raise BrokerUnavailableError(f"the offsets of group {group} could not be read: {error.args[0].str()}") from None
+    return [
+        TopicPartition(p.topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING)
+        for p in answer.topic_partitions or ()
+    ]
+
+
+@dataclass
+class _Count:
+    behind: int = 0
+    oldest_ms: int | None = None
+    at_end: set[int] = field(default_factory=set)
+
+
+def _unread(bootstrap_servers: str, positions: list[TopicPartition]) -> dict[str, TopicLag]:
+    """Committed records after the positions, counted by topic."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": "isthmus-lag",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+        },
+        logger=QUIET,
+    )
+    counts: dict[str, _Count] = {position.topic: _Count() for position in positions}
+    total, deadline = 0, time.monotonic() + ANSWER_SECONDS
+    consumer.assign(positions)
+    try:
+        while sum(len(count.at_end) for count in counts.values()) < len(positions) and total < COUNT_LIMIT:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(f"the broker at {bootstrap_servers} answered too slowly: lag unknown")
+            for message in consumer.consume(200, 0.1):
+                topic, partition, error = message.topic(), message.partition(), message.error()
+                if topic is None or partition is None:
+                    continue
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        counts[topic].at_end.add(partition)
+                    continue
+                count, timestamp = counts[topic], message.timestamp()[1]
+                count.behind += 1
+                count.oldest_ms = timestamp if count.oldest_ms is None else min(count.oldest_ms, timestamp)
+                total += 1
+    finally:
+        consumer.close()
+    return {topic: TopicLag(topic, count.behind, count.oldest_ms) for topic, count in counts.items()}

@@ -1,0 +1,122 @@
+"""Reading a plain-Avro topic from its beginning, without a group: for views that fold everything that was said."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from schemas.codec import DecodeError, decode
+from schemas.record import Record
+
+#: An idle broker answers within milliseconds; one that has just restarted may need some seconds to elect leaders.
+ANSWER_SECONDS = 10.0
+POLL_SECONDS = 0.1
+
+#: What librdkafka says about lost connections helps nobody at a terminal: errors are reported in our words.
+QUIET = logging.getLogger("isthmus.librdkafka")
+QUIET.addHandler(logging.NullHandler())
+QUIET.propagate = False
+
+
+class BrokerUnavailableError(Exception):
+    """No broker answers, or it is not one that knows this party's topics. The text says what to do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One record of a topic. `record` is `None` where it could not be decoded; `problem` says why."""
+
+    record: Record | None
+    key: str
+    timestamp_ms: int
+    problem: str = ""
+
+
+def check_topics(bootstrap_servers: str, topics: tuple[str, ...], seconds: float = ANSWER_SECONDS) -> dict[str, int]:
+    """Partition counts of the topics. Raises `BrokerUnavailableError` when no broker answers or a topic is missing."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
+    try:
+        known = admin.list_topics(timeout=seconds).topics
+    except KafkaException:
+        raise BrokerUnavailableError(
+            f"no Kafka broker answers at {bootstrap_servers} (waited {seconds:.0f} s): start it, for example with "
+            "`isthmus broker run`, or correct the address in party.yaml"
+        ) from None
+    missing = [topic for topic in topics if topic not in known]
+    if missing:
+        raise BrokerUnavailableError(
+            f"the broker at {bootstrap_servers} has no topic {', '.join(missing)}: create it with `isthmus topics "
+            "create`, or correct the address in party.yaml if this is another broker"
+        )
+    return {topic: len(known[topic].partitions) for topic in topics}
+
+
+class TopicReader:
+    """Committed records of one topic from the beginning on."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        """Raises `BrokerUnavailableError`."""
+        self._count = check_topics(bootstrap_servers, (topic,))[topic]
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                # A consumer must name a group even if it never joins one and never commits.
+                "group.id": "isthmus-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "isolation.level": "read_committed",
+            },
+            logger=QUIET,
+        )
+        self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(self._count)])
+        self._at_end: set[int] = set()
+
+    def read_to_end(self, seconds: float = ANSWER_SECONDS) -> list[Entry]:
+        """What was not read yet, up to what is committed now. Raises `BrokerUnavailableError` if that takes long."""
+        entries: list[Entry] = []
+        self._at_end.clear()
+        deadline = time.monotonic() + seconds
+        while len(self._at_end) < self._count:
+            if time.monotonic() > deadline:
+                raise BrokerUnavailableError(
+                    f"the broker answered too slowly: the topic was not read within {seconds:.0f} s"
+                )
+            entries += self.poll(POLL_SECONDS)
+        return sorted(entries, key=lambda entry: entry.timestamp_ms)
+
+    def poll(self, seconds: float) -> list[Entry]:
+        """What arrives next, waiting at most `seconds`. Waits for a broker that is away: deadlines are the caller's."""
+        messages = self._consumer.consume(num_messages=500, timeout=seconds)
+        return [entry for message in messages if (entry := self._entry(message)) is not None]
+
+    def follow(self, until: Callable[[], bool]) -> Iterator[Entry]:
+        """Records as they come, until `until()`."""
+        while not until():
+            yield from self.poll(POLL_SECONDS)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._consumer.close()
+
+    def _entry(self, message: Message) -> Entry | None:
+        error = message.error()
+        partition = message.partition()
+        if error is not None:
+            if error.code() == KafkaError._PARTITION_EOF and partition is not None:
+                self._at_end.add(partition)
+            return None
+        if partition is not None:
+            self._at_end.discard(partition)
+        key, value = message.key() or b"", message.value()
+        if value is None:
+            return None
+        text, timestamp_ms = key.decode(errors="replace"), message.timestamp()[1]
+        try:
+            return Entry(decode(value), text, timestamp_ms)
+        except DecodeError as problem:
+            return Entry(None, text, timestamp_ms, str(problem))
