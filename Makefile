@@ -1,0 +1,61 @@
+# Needs Python 3.11 or newer and make; everything else comes with `make venv`.
+PYTHON ?= python3
+VENV ?= .venv
+UV ?= uv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+#: The layers that need no broker, no network and no second process.
+PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy
+
+.PHONY: help venv demo test check bench lock clean
+
+help:
+	@echo "make venv                 install everything into $(VENV), once"
+	@echo "make demo ARGS=...        run the demonstration"
+	@echo "make check                lint, format, types, imports, pure tests"
+	@echo "make test ARGS=...        all tests, with a real broker"
+	@echo "make bench NAME= ARGS=    one benchmark of benchmarks/"
+	@echo "make lock                 pin the dependencies of pyproject.toml again"
+	@echo "make clean                remove what was built, but no downloads"
+
+venv: $(INSTALLED)
+
+# Build isolation would fetch setuptools unpinned; the lock pins it as well.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is older than 3.11: name a newer one with make PYTHON=..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: venv
+	$(BIN)/isthmus demo $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --quiet $(wildcard $(PURE_TESTS))
+
+bench: venv
+	@test -n "$(NAME)" || { echo "say which: make bench NAME=... ($(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+
+# uv resolves once for all supported Python versions and platforms, and keeps the pins that still fit; `rm requirements.lock`
+# first to renew them all.
+lock:
+	-cp requirements.lock requirements.lock.new
+	$(UV) pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url --no-emit-find-links --quiet \
+		--python-version 3.11 --universal --no-header -o requirements.lock.new
+	{ echo "# Every dependency of the project and of its tests, pinned with hashes. Made by: make lock"; \
+		cat requirements.lock.new; } > requirements.lock
+	rm requirements.lock.new
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .isthmus
+	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
