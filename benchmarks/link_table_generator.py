@@ -4,10 +4,10 @@
     python -m benchmarks.link_table_generator --check    recompute and compare with what is stored
 
 Basis: sigma(a + b) on [-A, A] x [-B, B]; phi_0(a) is the mean over b; the rest is a truncated singular value
-decomposition, weighted by the Chebyshev density 1 / sqrt(1 - x^2) on both sides, which costs a little in the middle and
-takes the sup error down by a factor 2 to 4 against the uniform weight. Singular functions are carried from the
-quadrature nodes to the table points by the Nystroem formula, scaled so that max |phi_k| = max |psi_k|, positive at a = A,
-and rounded to 2^-14 (phi_0: 2^-28). Singular values are separated by factors of 2, so machines with different LAPACKs
+decomposition, weighted by the Chebyshev density 1 / sqrt(1 - x^2) on both sides, which costs a little in the middle
+and takes the sup error down by a factor 2 to 4 against the uniform weight. Singular functions are carried from the
+quadrature nodes to the table points by the Nystroem formula, scaled so that max |phi_k| = max |psi_k|, positive at
+a = A, and rounded to 2^-14 (phi_0: 2^-28). Singular values are separated by factors of 2, so machines with different LAPACKs
 agree to about 1e-11 before rounding and the integers are the same; --check proves it.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,12 +29,12 @@ from streams.kernels.sigmoid import SIGMOID_POINTS, SIGMOID_STEP_BITS
 FOLDER = Path(link_table.__file__).parent / "link_tables"
 NODES = 400
 #: A table ends at the first rank whose sup error is below this, and never before MIN_RANK.
-TARGET_SUP_ERROR = 3e-4
+TARGET_SUP_ERROR = 5e-4
 MIN_RANK = 8
 MAX_RANK = 44
 #: Beyond this the singular functions are noise of the decomposition.
 SMALLEST_SINGULAR_VALUE = 1e-10
-#: Points per side of the grid on which the sup error is measured: 4097 table points are hit at every 4th, between them else.
+#: Points per side of the grid on which the sup error is measured: it meets table points and the gaps between.
 ERROR_GRID = 1366
 
 
@@ -75,9 +75,9 @@ def make_table(guest_clip: int, host_clip: int) -> TableArrays:
     ranks = max(MIN_RANK, int(reached[0]) + 1) if reached.size else ranks
     for rank in (4, 6, 8, ranks):
         print(
-            f"  ({guest_clip},{host_clip}) R={rank}: sup error {exact[rank - 1]:.2e}, as integers {rounded[rank - 1]:.2e}"
+            f"  ({guest_clip},{host_clip}) R={rank}: sup error {exact[rank - 1]:.2e}, integers {rounded[rank - 1]:.2e}"
         )
-    # Stored with three significant digits, rounded up, so that the last bits of a machine's exp do not enter the digest.
+    # Three significant digits, rounded up, so that the last bits of a machine's exp do not enter the digest.
     stored = np.array([float(f"{error * 1.001:.2e}") for error in rounded[:ranks]])
     return TableArrays(arrays.phi_0, arrays.phi[:, :ranks].copy(), arrays.psi[:, :ranks].copy(), stored)
 

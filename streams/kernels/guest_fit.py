@@ -72,7 +72,7 @@ def add_penalty(sums: Sequence[int], bits: int, weights: Sequence[int], penalty:
 def fit_guest(
     features: NDArray[np.int32], label: NDArray[np.int8], penalty: Sequence[float], max_steps: int = 40
 ) -> GuestFit:
-    """Minimise sum_i loss_i + sum_j penalty_j/2 w_j^2 over the guest's columns (intercept column included by the caller).
+    """Minimise sum_i loss_i + sum_j penalty_j/2 w_j^2 over the guest's columns, the intercept's included.
 
     Steps that do not lower the loss are halved, up to 20 times. Stops without `converged` when weights reach 2^10,
     which happens only for separable labels without penalty.

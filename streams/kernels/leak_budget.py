@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +33,10 @@ class LeakBudget:
     def describe(self) -> str:
         """The figures, for an error text."""
         relation = "more than" if self.exceeded else "within"
-        return f"gradients and scalars carry {self.bits} bits, {relation} the limit of {self.limit:.0f} bits (half the labels' entropy)"
+        return (
+            f"gradients and scalars carry {self.bits} bits, {relation} the limit of {self.limit:.0f} bits "
+            "(half the labels' entropy)"
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def bits(passes: int, features: int, scalars: int) -> int:
 
 
 def shared_scalars(passes: int) -> int:
-    """Numbers besides gradients that one host gives the guest in `passes` passes: Gram rows of 1..passes, one maximum each."""
+    """Numbers besides gradients that a host gives in `passes` passes: Gram rows of 1..passes, one maximum each."""
     return passes * (passes + 1) // 2 + passes
 
 
@@ -67,7 +70,7 @@ def label_entropy(n: int, positives: int) -> float:
 
 
 def check_budget(passes: int, features: int, scalars: int, n: int, positives: int | None) -> LeakBudget:
-    """The budget of one party with `features` columns. `positives` None (a host): entropy of one bit a row is assumed."""
+    """The budget of one party with `features` columns. `positives` None (at a host): one bit a row is assumed."""
     entropy = float(n) if positives is None else label_entropy(n, positives)
     return LeakBudget(bits(passes, features, scalars), 0.5 * entropy)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import gmpy2  # type: ignore[import-untyped]
+import gmpy2
 import numpy as np
 from numpy.typing import NDArray
 

@@ -45,7 +45,7 @@ class Preconditioner:
 
 
 def fit_preconditioner(features: NDArray[np.int32], penalty: Sequence[float]) -> Preconditioner:
-    """From exact integer products of one party's own columns (FX bits; the intercept's column included at the guest)."""
+    """From exact integer products of one party's own columns (FX bits), the intercept's column included."""
     if features.shape[1] != len(penalty):
         raise ValueError(f"{features.shape[1]} columns, {len(penalty)} penalties")
     matrix = np.ldexp(exact_gram(features), -(2 * FX + 2)) + np.diag(np.array(penalty, dtype=np.float64))
@@ -97,7 +97,7 @@ def next_coefficients(
     t = len(rows) - 1
     if len(steps) != t or any(len(row) != i + 1 for i, row in enumerate(rows)):
         raise ValueError(f"{len(rows)} Gram rows need {len(rows) - 1} earlier steps, got {len(steps)}")
-    plain = tuple(0.0 for _ in range(t)) + (1.0 / parties,)
+    plain = (*[0.0] * t, 1.0 / parties)
     pairs: list[tuple[list[float], list[float], float]] = []
     for i in range(max(0, t - MEMORY), t):
         if i in skip:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class TableDamaged(RuntimeError):
+class TableDamagedError(RuntimeError):
     """A table file is not the one that the code was released with; reinstall the package."""
 
 
@@ -29,12 +29,12 @@ def load_pinned(file: str, name: str, columns: Sequence[str], sha256: str) -> tu
     """The named arrays of one file of this package.
 
     Raises:
-        TableDamaged: the contents have another digest.
+        TableDamagedError: the contents have another digest.
     """
     data = resources.files(__name__).joinpath(file).read_bytes()
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         arrays = tuple(stored[column] for column in columns)
     found = arrays_digest(name, arrays).hex()
     if found != sha256:
-        raise TableDamaged(f"{file}: contents have SHA-256 {found}, the code expects {sha256}")
+        raise TableDamagedError(f"{file}: contents have SHA-256 {found}, the code expects {sha256}")
     return arrays
