@@ -78,27 +78,25 @@ def draw_digits(draws: Draws, count: int, positions: int, window: int, *, signed
 
 def fractions(tables: Tables, digits: NDArray[np.int16], modulus: mpz) -> list[tuple[mpz, mpz]]:
     """For each row of signed digits the power as (numerator, denominator)."""
-    results = []
-    for row in digits.tolist():
-        numerator = denominator = _ONE
-        for table, digit in zip(tables, row, strict=True):
+    numerators = [_ONE] * len(digits)
+    denominators = [_ONE] * len(digits)
+    # One table at a time for the whole batch: a table fits the cache, all of them do not.
+    for table, column in zip(tables, digits.T.tolist(), strict=True):
+        for i, digit in enumerate(column):
             if digit > 0:
-                numerator = numerator * table[digit] % modulus
+                numerators[i] = numerators[i] * table[digit] % modulus
             elif digit:
-                denominator = denominator * table[-digit] % modulus
-        results.append((numerator, denominator))
-    return results
+                denominators[i] = denominators[i] * table[-digit] % modulus
+    return list(zip(numerators, denominators, strict=True))
 
 
 def subset_products(tables: Tables, digits: NDArray[np.int16], modulus: mpz) -> list[mpz]:
     """For each row of unsigned digits the product of the chosen subsets."""
-    results = []
-    for row in digits.tolist():
-        total = _ONE
-        for table, digit in zip(tables, row, strict=True):
-            total = total * table[digit] % modulus
-        results.append(total)
-    return results
+    totals = [_ONE] * len(digits)
+    for table, column in zip(tables, digits.T.tolist(), strict=True):
+        for i, digit in enumerate(column):
+            totals[i] = totals[i] * table[digit] % modulus
+    return totals
 
 
 def divide(pairs: Sequence[tuple[mpz, mpz]], modulus: mpz) -> list[mpz]:

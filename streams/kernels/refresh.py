@@ -11,23 +11,29 @@ four times cheaper from
     u1^a1 * u2^a2 * (product of a uniformly random subset of v1 .. v160)
 
 with u1, u2, v1 .. v160 n-th residues r^n of uniform r that the *sender* draws once per key, after it has seen
-n, and keeps to itself. Write G for the group of n-th residues modulo n^2, n = pq with any primes p, q:
+n, and keeps to itself. Let n = pq with any primes p, q, and G the group of n-th residues modulo n^2.
 
-1. The l-part of G has rank at most two for every prime l, as G is a quotient of a product of two cyclic groups.
-2. a1 and a2 are uniform in intervals of 2^(|n| + 64) integers, longer than 2^64 times every order in G:
-   u1^a1 u2^a2 is within 2^-63 of uniform on the subgroup H that u1 and u2 generate.
-3. So the product is uniform on G up to how far the subset product is from uniform on Q = G / H. For subset
-   products the leftover hash lemma applies with exact universality (two different subsets differ by a factor v
-   or 1/v that is uniform on Q), so the distance, averaged over the v, is at most sqrt(|Q| / 2^160) / 2.
-4. Two random elements fail to generate Q's l-part with probability about 1/l when l divides p-1 and q-1, and
-   1/l^2 otherwise, and the mean of sqrt(|Q|) is at most the product over those l of (1-1/l)(1-1/l^2) /
-   ((1-l^-1/2)(1-l^-3/2)) (moments of the cokernel of a random 2 x 2 matrix over the l-adic integers). In the
-   worst case gcd(p-1, q-1) is the product of the first primes up to |n|/2 bits: then it is below 2^16 at 2048
-   bits and below 2^19 at 3072 bits. Hence 160 bases: the mean distance is below 2^-61, whatever p and q are.
+1. G is a quotient of a product of two cyclic groups, so for every prime l its l-part is Z_(l^a) x Z_(l^b) with
+   a >= b, where l^b divides gcd(p-1, q-1), which is below 2^(|n|/2).
+2. a1 is uniform in an interval of 2^(|n| + 64) integers, longer than 2^64 times any order in G: u1^a1 is within
+   2^-65 of uniform on the group <u1>.
+3. a2 is uniform in an interval of 2^(|n|/2 + 168) integers. The order of u2 in G / <u1> is at most gcd(p-1,
+   q-1) * t with t = exponent(G) / order(u1). The l-part of t is l^j or more with probability l^-j at most, so
+   the mean of sqrt(t) is at most the product over l of 1 + l^-1/2, which is largest if exponent(G) is the
+   product of the first primes up to |n| bits: 2^19.7 at 2048 bits, 2^22.8 at 3072. So u1^a1 u2^a2 is uniform on
+   H = <u1, u2> up to sqrt(2^(|n|/2) t / 2^(|n|/2 + 168)), below 2^-64 in the mean (3072 bits: 2^-61).
+4. So the result is uniform on G up to how far the subset product is from uniform on Q = G / H. The leftover hash
+   lemma applies with exact universality (two different subsets differ by a factor v or 1/v, uniform on Q): the
+   distance, in the mean over the v, is at most sqrt(|Q| / 2^160) / 2.
+5. |Q| is the cokernel of random 2 x 2 matrices over the l-adic integers, or smaller. The mean of sqrt(|Q|) is
+   at most the product over l dividing gcd(p-1, q-1) of (1-1/l)(1-1/l^2) / ((1-l^-1/2)(1-l^-3/2)), times 1.6 for
+   all other l. In the worst case, the gcd a product of the first primes, this is 2^16.6 at 2048 bits and 2^19
+   at 3072: the distance of point 4 is below 2^-64 (3072 bits: 2^-62), whatever p and q are.
 
-Every bound is about the pair (bases, output), so many refreshes with one set of bases add up: 2^20 of them stay
-below 2^-40. For n = pq of safe primes |Q| is tiny and all this is lost in the rounding. If n had more than two
-prime factors, point 1 would fail: a peer that makes such a key is a malicious one, and the design promises
+Every bound is on the distance of the pair (bases, output) in the mean over the bases, so many refreshes with one set
+of bases add up: 2^20 of them stay below 2^-40. `tests/secrecy/test_refresh.py` recomputes the products.
+For n = pq of safe primes Q has a handful of elements and all this is lost in the rounding. If n had more than
+two prime factors, point 1 would fail: a peer that makes such a key is malicious, and the design promises
 security against semi-honest peers.
 
 -1 is an n-th residue (n is odd) and needs no treatment of its own: it is in G.
@@ -57,8 +63,9 @@ from streams.kernels.fixed_base import (
 )
 from streams.kernels.paillier_keys import PublicKey
 
-#: Bits of an exponent beyond |n|.
-EXTRA_BITS: Final = 64
+#: Bits of the first exponent beyond |n| (point 2), of the second beyond |n| / 2 (point 3).
+FIRST_EXTRA_BITS: Final = 64
+SECOND_EXTRA_BITS: Final = 168
 
 #: Bases of the subset product (see point 4), and how many share one table.
 SUBSET_BASES: Final = 160
@@ -79,9 +86,13 @@ def _bases(public: PublicKey, key: bytes) -> _Bases:
     n2 = public.modulus_squared
     draws = Draws(prf(key, "refresh bases", public.encode()))
     first, second, *others = textbook_residues(public, 2 + SUBSET_BASES, draws)
-    exponent_bits = public.bits + EXTRA_BITS
-    window = choose_window(2 * public.bits, 2 * exponent_bits)
-    tables = [table for base in (first, second) for table in build_tables(base, n2, exponent_bits, window)]
+    exponents = (public.bits + FIRST_EXTRA_BITS, public.bits // 2 + SECOND_EXTRA_BITS)
+    window = choose_window(2 * public.bits, sum(exponents))
+    tables = [
+        table
+        for base, exponent_bits in zip((first, second), exponents, strict=True)
+        for table in build_tables(base, n2, exponent_bits, window)
+    ]
     return _Bases(tables, window, build_subset_tables(others, n2, SUBSET_WINDOW))
 
 
