@@ -38,7 +38,7 @@ class BlindedPoints(Record):
 
 @dataclass(frozen=True)
 class DoubleBlindedTags(Record):
-    """Host -> guest: digests of the guest's chunk times the host's exponent, in the guest's order. First halves only."""
+    """Host -> guest: digests of the guest's chunk times the host's exponent, in the guest's order; first halves."""
 
     job_id: str
     chunk: int
@@ -49,8 +49,8 @@ class DoubleBlindedTags(Record):
 class MatchedRows(Record):
     """Guest -> host: the joint rows. Entry k of all chunks together is joint row k.
 
-    `positions` are little-endian uint32 into the host's shuffled order, `proofs` the second halves of the digests, which
-    only a common row gives.
+    `positions` are little-endian uint32 into the host's shuffled order, `proofs` the second halves of the digests,
+    which only a common row gives.
     """
 
     job_id: str
@@ -104,7 +104,7 @@ class PartyRows(Record):
 class AlignmentReady(Record):
     """The joint rows as this party's process must read them.
 
-    Content of `rows`: little-endian uint32, entry k is the row of the own dataset that is joint row k; `n_joint` entries.
+    Content of `rows`: `n_joint` little-endian uint32, entry k is the row of the own dataset that is joint row k.
     The hold-out is their tail (`streams.kernels.holdout`). `tables` lists own and peers' sizes by party name.
     """
 

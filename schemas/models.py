@@ -1,4 +1,4 @@
-"""Models: a party's half of one, and what the registry says about the whole. Equal jobs give equal bytes: no timestamps."""
+"""Models: a party's half of one, and what the registry says about the whole. No timestamps: equal jobs, equal bytes."""
 
 from __future__ import annotations
 
