@@ -25,6 +25,9 @@ from streams.kernels.paillier_keys import PublicKey
 #: Largest |weight|: digits are computed in int64 with a carry.
 MAX_WEIGHT: Final = 1 << 61
 
+#: Bits of a digit in `combined_powers`: 16 table entries a row pay for 4 digits in each of 4 or more slots.
+_STRAUS_WINDOW: Final = 4
+
 _ONE: Final = mpz(1)
 
 
@@ -72,6 +75,82 @@ def slotted_products(
                     terms.append((shift + window * position, term))
         results.append(Ciphertext(_join_shifted(terms, n2)))
     return results
+
+
+def powers(ciphertexts: Sequence[Ciphertext], exponents: Sequence[int], public: PublicKey) -> list[Ciphertext]:
+    """c_i ^ exponents[i] for each i, exponents of any sign: one inversion for all negative ones together."""
+    n2 = public.modulus_squared
+    negative = [i for i, exponent in enumerate(exponents) if exponent < 0]
+    values = [ciphertext.value for ciphertext in ciphertexts]
+    for i, inverse in zip(negative, invert_many([values[i] for i in negative], n2), strict=True):
+        values[i] = inverse
+    return [
+        Ciphertext(gmpy2.powmod(value, abs(exponent), n2)) for value, exponent in zip(values, exponents, strict=True)
+    ]
+
+
+def combined_powers(
+    ciphertexts: Sequence[Ciphertext],
+    coefficients: NDArray[np.integer[Any]],
+    shifts: Sequence[int],
+    rows_per_product: int,
+    public: PublicKey,
+) -> list[Ciphertext]:
+    """For each run of `rows_per_product` rows the product of c_i ^ (sum_k coefficients[i, k] * 2^shifts[k]).
+
+    `coefficients` has shape (ciphertexts, slots). Straus's method (1964): the squarings are done once for the
+    run, where `powers` does them for every row. Signed digits of 4 bits, from tables c^-8 .. c^8.
+    """
+    rows, slots = coefficients.shape
+    if rows != len(ciphertexts) or slots != len(shifts):
+        raise ValueError(
+            f"coefficients for {rows} ciphertexts and {slots} slots came with {len(ciphertexts)} ciphertexts "
+            f"and {len(shifts)} shifts"
+        )
+    n2 = public.modulus_squared
+    if not rows:
+        return []
+    largest = max(abs(int(coefficients.max())), abs(int(coefficients.min())))
+    digits = signed_digits(coefficients, _STRAUS_WINDOW, digit_count(largest, _STRAUS_WINDOW))
+    places = sorted(
+        (
+            (shift + _STRAUS_WINDOW * position, position, slot)
+            for slot, shift in enumerate(shifts)
+            for position in range(len(digits))
+        ),
+        reverse=True,
+    )
+    columns = [(shift, digits[position, :, slot].tolist()) for shift, position, slot in places]
+    values = [ciphertext.value for ciphertext in ciphertexts]
+    inverses = invert_many(values, n2)
+    results = []
+    for first in range(0, rows, rows_per_product):
+        run = range(first, min(first + rows_per_product, rows))
+        tables = [_signed_powers(values[i], inverses[i], n2) for i in run]
+        total = _ONE
+        previous = places[0][0]
+        for shift, column in columns:
+            for _ in range(previous - shift):
+                total = total * total % n2
+            previous = shift
+            for i, table in zip(run, tables, strict=True):
+                if column[i]:
+                    total = total * table[column[i]] % n2
+        for _ in range(previous):
+            total = total * total % n2
+        results.append(Ciphertext(total))
+    return results
+
+
+def _signed_powers(value: mpz, inverse: mpz, modulus: mpz) -> list[mpz]:
+    """Powers 0 .. h, then -h .. -1, so that a negative exponent is a negative index; h = 2^(w-1)."""
+    half = 1 << (_STRAUS_WINDOW - 1)
+    positive, negative = [_ONE], [inverse]
+    for _ in range(half):
+        positive.append(positive[-1] * value % modulus)
+    for _ in range(half - 1):
+        negative.append(negative[-1] * inverse % modulus)
+    return positive + negative[::-1]
 
 
 def digit_count(largest: int, window: int) -> int:
