@@ -12,7 +12,7 @@ from typing import Self
 from confluent_kafka import KafkaError, Message, Producer
 
 from infra.topics import commands_topic, events_topic
-from producers.job_view import JobView, apply
+from producers.job_view import JobStatus, JobView, apply
 from producers.topic_reader import (
     ANSWER_SECONDS,
     POLL_SECONDS,
@@ -24,6 +24,9 @@ from producers.topic_reader import (
 )
 from schemas.codec import encode
 from schemas.jobs import ApproveJob, CancelJob, DeclineJob, JobSpec, Leak, Stage, SubmitJob
+
+#: A coordinator that runs answers within a second; one that is just being started needs some.
+EFFECT_SECONDS = 30.0
 
 
 class JobError(Exception):
@@ -79,12 +82,13 @@ class JobClient:
         self._send(SubmitJob(job_id, spec, retry_of))
         return job_id
 
-    def cancel(self, job_id: str, reason: str) -> None:
+    def cancel(self, job_id: str, reason: str) -> JobView:
         """End the job wherever it stands. Raises `JobError` when there is no such job or it has ended."""
-        self._open_job(job_id)
+        before = self._open_job(job_id)
         self._send(CancelJob(job_id, reason))
+        return self._await_effect(before)
 
-    def approve(self, job_id: str, accept_leaks: tuple[Leak, ...]) -> None:
+    def approve(self, job_id: str, accept_leaks: tuple[Leak, ...]) -> JobView:
         """Let a proposed job run. Raises `JobError` when a leak that it needs is not accepted by name."""
         view = self._open_job(job_id)
         missing = [leak for leak in view.leaks_to_accept if leak not in accept_leaks]
@@ -94,11 +98,13 @@ class JobClient:
                 f"approving {job_id} means accepting {', '.join(missing)}: repeat with {options} if that is meant"
             )
         self._send(ApproveJob(job_id, accept_leaks))
+        return self._await_effect(view)
 
-    def decline(self, job_id: str, reason: str) -> None:
-        """Refuse a proposed job."""
-        self._open_job(job_id)
+    def decline(self, job_id: str, reason: str) -> JobView:
+        """Refuse a proposed job. Raises `JobError` when it does not wait for approval."""
+        before = self._open_job(job_id)
         self._send(DeclineJob(job_id, reason))
+        return self._await_effect(before)
 
     def retry(self, job_id: str) -> str:
         """Submit the spec of an ended job again under a new id, which is returned."""
@@ -114,7 +120,7 @@ class JobClient:
     def views(self) -> dict[str, JobView]:
         """All jobs of this party, as of now."""
         self._take(self._reader.read_to_end())
-        return dict(self._views)
+        return {job_id: view for job_id, view in self._views.items() if view.status is not JobStatus.UNKNOWN}
 
     def view(self, job_id: str) -> JobView | None:
         """What was heard of the job so far, without asking the broker again."""
@@ -151,6 +157,18 @@ class JobClient:
                     yield view
 
     # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _await_effect(self, before: JobView) -> JobView:
+        """The view after a command took effect. Raises `JobError` when the coordinator refused it or is silent."""
+        known = len(before.refusals)
+        view = self.wait_for(
+            before.job_id,
+            lambda now: now.ended or now.status is not before.status or len(now.refusals) > known,
+            EFFECT_SECONDS,
+        )
+        if len(view.refusals) > known:
+            raise JobError("; ".join(f"{m.path}: {m.message}" for m in view.refusals[-1].mistakes))
+        return view
 
     def _job(self, job_id: str) -> JobView:
         views = self.views()

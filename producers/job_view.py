@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from schemas.jobs import (
+    CommandRefused,
     JobAccepted,
     JobApproved,
     JobAwaitingApproval,
@@ -32,6 +33,8 @@ from schemas.tasks import Measure, TaskFailed, TaskProgressed, TaskResumed, Task
 class JobStatus(StrEnum):
     """Where a job stands, as seen by one party."""
 
+    #: Only refused commands were heard: there is no such job.
+    UNKNOWN = "unknown"
     ACCEPTED = "accepted"
     AWAITING_APPROVAL = "awaiting approval"
     APPROVED = "approved"
@@ -110,6 +113,8 @@ class JobView:
     blame: str = ""
     detail: str = ""
     mistakes: tuple[Mistake, ...] = ()
+    #: Commands that changed nothing, oldest first.
+    refusals: tuple[CommandRefused, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -136,14 +141,16 @@ def apply(view: JobView | None, record: Record, timestamp_ms: int) -> JobView:
     """The view after one more event. Unknown types change nothing but the time: newer releases may add some."""
     job_id, party = str(getattr(record, "job_id", "")), str(getattr(record, "party", ""))
     if view is None:
-        view = JobView(job_id, party, JobStatus.ACCEPTED, timestamp_ms, timestamp_ms)
+        view = JobView(job_id, party, JobStatus.UNKNOWN, timestamp_ms, timestamp_ms)
+    if isinstance(record, CommandRefused):
+        return replace(view, refusals=(*view.refusals, record))
     if view.ended:
         # A task may report after its job has ended; the end stands.
         return replace(view, tasks=_tasks_after(view, record, timestamp_ms))
     view = replace(view, updated_ms=max(view.updated_ms, timestamp_ms), tasks=_tasks_after(view, record, timestamp_ms))
     match record:
         case JobAccepted(role=role, spec=spec, retry_of=retry_of):
-            return replace(view, party=party, role=role, spec=spec, retry_of=retry_of)
+            return replace(view, party=party, status=JobStatus.ACCEPTED, role=role, spec=spec, retry_of=retry_of)
         case JobRejected(reason=reason, mistakes=mistakes):
             return replace(view, party=party, status=JobStatus.REJECTED, reason=reason, blame=party, mistakes=mistakes)
         case JobAwaitingApproval(leaks=leaks):

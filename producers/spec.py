@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
-from streams.machines.job.validation import validate_spec
 
 from schemas.jobs import AlignSpec, EvaluateSpec, JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
+from streams.machines.job.validation import validate_spec
 
 
 class SpecError(ValueError):
@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 
 
 #: YAML knows no enums and no tuples, so these two fields convert from strings and lists.
-_Leaks = Annotated[tuple[Leak, ...], Field(strict=False)]
+_Leaks = Annotated[tuple[Annotated[Leak, Field(strict=False)], ...], Field(strict=False)]
 _Names = Annotated[tuple[str, ...], Field(strict=False)]
 
 
@@ -195,7 +195,8 @@ def _repair(raw: dict[Any, Any], detail: ErrorDetails) -> None:
         if parents[-1] == "hosts":
             place[index] = {"party": f"unknown-host-{index}", "dataset": "unknown"}
         elif parents[-1] == "accept_leaks":
-            place[index] = Leak.SMALL_TABLE
+            unused = [leak for leak in Leak if leak not in place]
+            place[index] = unused[0] if unused else place[index - 1]
         else:
             place[index] = f"unknown-{index}"
     elif last in _STAND_INS and detail["type"] != "extra_forbidden":

@@ -9,6 +9,7 @@ import pytest
 from producers.job_view import ENDED, JobStatus, JobView, TaskStatus, describe, fold
 from schemas.jobs import (
     PIPELINE,
+    CommandRefused,
     JobAccepted,
     JobApproved,
     JobAwaitingApproval,
@@ -133,6 +134,13 @@ def test_an_ended_job_stays_ended_whatever_arrives_late(end: Record) -> None:
 def test_a_rejection_without_an_acceptance_still_makes_a_view() -> None:
     view = _view(JobRejected(JOB, "bank", Reason.INVALID_SPEC, (Mistake("train.rank", "too large"),)))
     assert (view.status, view.spec, len(view.mistakes)) == (JobStatus.REJECTED, None, 1)
+
+
+def test_a_refused_command_is_remembered_and_changes_nothing() -> None:
+    refused = CommandRefused(JOB, "bank", "ApproveJob", (Mistake("job_id", "no such job"),))
+    assert _view(refused).status is JobStatus.UNKNOWN
+    view = _view(ACCEPTED, JobSucceeded(JOB, "bank"), refused)
+    assert (view.status, view.refusals) == (JobStatus.SUCCEEDED, (refused,))
 
 
 def test_jobs_do_not_mix() -> None:
