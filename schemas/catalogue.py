@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +93,11 @@ class Catalogue:
 def record_classes() -> tuple[type[Record], ...]:
     """Every record class of the contract, by name."""
     for module in MODULES:
-        if importlib.util.find_spec(module) is not None:
+        try:
             importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name not in MODULES:
+                raise
     found: dict[str, type[Record]] = {}
     waiting = list(Record.__subclasses__())
     while waiting:

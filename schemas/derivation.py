@@ -64,7 +64,7 @@ def shape_of(hint: Any, where: str) -> Shape:
 @once_a_class
 def shapes_of(cls: type[Record]) -> dict[str, Shape]:
     """The shape of every field of a record class, in order."""
-    if not (isinstance(cls, type) and issubclass(cls, Record) and dataclasses.is_dataclass(cls)):
+    if not dataclasses.is_dataclass(cls):
         raise UnsupportedFieldError(f"{cls!r} is not a record: a frozen dataclass that extends schemas.record.Record")
     hints = typing.get_type_hints(cls)
     return {f.name: shape_of(hints[f.name], f"{cls.__name__}.{f.name}") for f in dataclasses.fields(cls)}

@@ -354,3 +354,16 @@ class JobCancelled(Record):
     job_id: str
     party: str
     detail: str
+
+
+@dataclass(frozen=True)
+class CommandRefused(Record):
+    """A command of a client changed nothing, and why: the job, if there is one, goes on as it was.
+
+    `command` is the name of the command's record, such as `ApproveJob`.
+    """
+
+    job_id: str
+    party: str
+    command: str
+    mistakes: tuple[Mistake, ...]

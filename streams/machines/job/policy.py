@@ -1,0 +1,30 @@
+"""What a coordinator knows about its own party: which jobs it lets run without asking, and whom it can talk to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.jobs import JobSpec, Leak
+from streams.machines.job.validation import LEAST_KEY_BITS
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A host approves a job by itself when `auto_approve` and `accept_leaks` covers all that the job may reveal."""
+
+    auto_approve: bool
+    accept_leaks: tuple[Leak, ...] = ()
+
+    def approves(self, spec: JobSpec) -> bool:
+        """Whether nobody needs to be asked."""
+        return self.auto_approve and set(spec.accept_leaks) <= set(self.accept_leaks)
+
+
+@dataclass(frozen=True)
+class OwnParty:
+    """The coordinator's own party. `peers` are those with whom keys were exchanged; `None`: that is not checked."""
+
+    name: str
+    policy: Policy
+    peers: frozenset[str] | None = None
+    least_key_bits: int = LEAST_KEY_BITS
