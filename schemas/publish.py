@@ -60,15 +60,15 @@ def find_orphans(folder: Path = FOLDER) -> tuple[str, ...]:
 def main(arguments: list[str]) -> int:
     """The command line. Returns the exit status."""
     if unknown := [argument for argument in arguments if argument != "--unreleased"]:
-        print(f"unknown argument {unknown[0]}; usage: python -m schemas.publish [--unreleased]", file=sys.stderr)
+        sys.stderr.write(f"unknown argument {unknown[0]}; usage: python -m schemas.publish [--unreleased]\n")
         return 2
     written, problems = publish(unreleased="--unreleased" in arguments)
     for path in written:
-        print(f"wrote {path.relative_to(FOLDER.parent.parent)}")
+        sys.stdout.write(f"wrote {path.relative_to(FOLDER.parent.parent)}\n")
     for problem in problems:
-        print(f"problem: {problem}", file=sys.stderr)
+        sys.stderr.write(f"problem: {problem}\n")
     for name in find_orphans():
-        print(f"warning: no class for the published record {name}", file=sys.stderr)
+        sys.stderr.write(f"warning: no class for the published record {name}\n")
     return 1 if problems else 0
 
 

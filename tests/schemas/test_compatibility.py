@@ -113,7 +113,7 @@ def fastavro_reads(reader: Any, writer: Any, value: Any) -> bool:
     out.seek(0)
     try:
         fastavro.schemaless_reader(out, fastavro.parse_schema(writer), fastavro.parse_schema(reader))
-    except Exception:
+    except (fastavro.read.SchemaResolutionError, EOFError, IndexError, KeyError, ValueError, TypeError):
         return False
     return True
 

@@ -81,77 +81,91 @@ GUEST, HOST = Role.GUEST.value, Role.HOST.value
 NEW, PROPOSED, RUNNING, ENDED = JobPhase.NEW, JobPhase.PROPOSED, JobPhase.RUNNING, JobPhase.ENDED
 AWAITING, APPROVED = JobPhase.AWAITING_APPROVAL, JobPhase.APPROVED
 
-_STOP = (JobFailed, EndJob, StopTask)
+_FAIL = (JobFailed, EndJob)
+_STOP = (*_FAIL, StopTask)
+_NEXT_STAGE = (StageStarted, StartStage, StartTask, JobSucceeded, EndJob)
 
 
 def _endings(role: str, phase: JobPhase) -> tuple[Transition, ...]:
-    """How a job ends early in any phase of either role; a timer may also only say that a party is silent."""
+    """How a job ends early in any phase of either role. `EndJob` is answered only when it claims what cannot be."""
+    fail = _STOP if phase is RUNNING else _FAIL
+    cancel = (JobCancelled, *fail[1:])
+    good = (JobSucceeded,) if (role, phase) == (HOST, RUNNING) else ()
+    silence = (JobSuspended,) if role == GUEST else ()
     return (
-        Transition(role, phase, CancelJob, (ENDED,), (JobCancelled, EndJob, StopTask)),
-        Transition(role, phase, EndJob, (ENDED,), (JobFailed, JobCancelled, JobSucceeded, EndJob, StopTask)),
-        Transition(role, phase, TimerFired, (phase, ENDED), (JobSuspended, *_STOP)),
-        Transition(role, phase, LocalFault, (ENDED,), _STOP),
-        Transition(role, phase, PeerFault, (phase, ENDED), _STOP),
-        Transition(role, phase, SubmitJob, (phase,), (CommandRefused,)),
+        Transition(role, phase, CancelJob, (ENDED,), cancel),
+        Transition(role, phase, EndJob, (ENDED,), (JobCancelled, *good, *fail)),
+        Transition(role, phase, TimerFired, (phase, ENDED), (*silence, *fail)),
+        Transition(role, phase, LocalFault, (ENDED,), fail),
+        Transition(role, phase, PeerFault, (phase, ENDED), fail),
     )
 
 
 def _refusals(role: str, phase: JobPhase, *commands: type[Record]) -> tuple[Transition, ...]:
+    """Commands of clients that change nothing, and get an answer."""
     return tuple(Transition(role, phase, command, (phase,), (CommandRefused,)) for command in commands)
 
 
-def _running(role: str, *others: type[Record]) -> tuple[Transition, ...]:
-    """What a stage process of the own party reports."""
+def _reports(role: str) -> tuple[Transition, ...]:
+    """What the stage process of the own party reports; reports of stages that are over change nothing."""
     return (
-        Transition(role, RUNNING, TaskSucceeded, (RUNNING, ENDED), (JobResumed, *others)),
-        Transition(role, RUNNING, TaskFailed, (ENDED,), _STOP),
+        Transition(role, RUNNING, TaskFailed, (RUNNING, ENDED), _STOP),
         Transition(role, RUNNING, TaskSuspended, (RUNNING,), (JobSuspended,)),
         Transition(role, RUNNING, TaskResumed, (RUNNING,), (JobResumed,)),
     )
 
 
-_NEXT_STAGE = (StageStarted, StartStage, StartTask, JobSucceeded, EndJob)
-
 TRANSITIONS: tuple[Transition, ...] = (
-    # A job that was not heard of yet: the first record decides the role.
+    # A job that was not heard of yet: the first record decides the role. What comes to the wrong party is turned away.
     Transition(GUEST, NEW, SubmitJob, (PROPOSED, ENDED), (JobAccepted, JobRejected, ProposeJob)),
+    Transition(GUEST, NEW, ProposeJob, (NEW,), (JobRejected, PartyDeclined)),
+    Transition(HOST, NEW, SubmitJob, (ENDED,), (JobRejected,)),
     Transition(
         HOST,
         NEW,
         ProposeJob,
-        (AWAITING, APPROVED, ENDED, NEW),
+        (AWAITING, APPROVED, ENDED),
         (JobAccepted, JobRejected, JobAwaitingApproval, JobApproved, PartyApproved, PartyDeclined),
     ),
-    Transition(GUEST, NEW, LocalFault, (ENDED,), (JobFailed,)),
-    Transition(HOST, NEW, LocalFault, (ENDED,), (JobFailed,)),
+    *(Transition(role, NEW, LocalFault, (ENDED,), (JobFailed,)) for role in (GUEST, HOST)),
     *_refusals(GUEST, NEW, CancelJob, ApproveJob, DeclineJob),
+    *_refusals(HOST, NEW, CancelJob, ApproveJob, DeclineJob),
     # The guest waits for every host's consent.
     Transition(
         GUEST,
         PROPOSED,
         PartyApproved,
         (PROPOSED, RUNNING, ENDED),
-        (JobApproved, JobResumed, JobScheduled, StageStarted, StartStage, StartTask, *_STOP),
+        (JobApproved, JobResumed, JobScheduled, StageStarted, StartStage, StartTask, *_FAIL),
     ),
-    Transition(GUEST, PROPOSED, PartyDeclined, (ENDED,), (JobFailed, EndJob)),
+    Transition(GUEST, PROPOSED, PartyDeclined, (ENDED,), _FAIL),
     *_endings(GUEST, PROPOSED),
-    *_refusals(GUEST, PROPOSED, ApproveJob, DeclineJob),
+    *_refusals(GUEST, PROPOSED, SubmitJob, ApproveJob, DeclineJob),
     # A host waits for its operator, then for the guest.
     Transition(HOST, AWAITING, ApproveJob, (APPROVED, AWAITING), (JobApproved, PartyApproved, CommandRefused)),
     Transition(HOST, AWAITING, DeclineJob, (ENDED,), (JobRejected, PartyDeclined)),
     *_endings(HOST, AWAITING),
-    Transition(HOST, APPROVED, StartStage, (RUNNING, ENDED), (StageStarted, StartTask, *_STOP)),
+    *_refusals(HOST, AWAITING, SubmitJob),
+    Transition(HOST, APPROVED, StartStage, (RUNNING, ENDED), (StageStarted, StartTask, *_FAIL)),
     *_endings(HOST, APPROVED),
-    *_refusals(HOST, APPROVED, ApproveJob, DeclineJob),
+    *_refusals(HOST, APPROVED, SubmitJob, ApproveJob, DeclineJob),
     # The stages, one after the other, each everywhere before the next.
-    *_running(GUEST, *_NEXT_STAGE),
-    Transition(GUEST, RUNNING, PartyStageSucceeded, (RUNNING, ENDED), (JobResumed, *_NEXT_STAGE, *_STOP)),
+    Transition(GUEST, RUNNING, TaskSucceeded, (RUNNING, ENDED), (JobResumed, *_NEXT_STAGE)),
+    Transition(
+        GUEST,
+        RUNNING,
+        PartyStageSucceeded,
+        (RUNNING, ENDED),
+        (JobResumed, *_NEXT_STAGE, *_STOP),
+    ),
+    *_reports(GUEST),
     *_endings(GUEST, RUNNING),
-    *_refusals(GUEST, RUNNING, ApproveJob, DeclineJob),
-    *_running(HOST, PartyStageSucceeded),
+    *_refusals(GUEST, RUNNING, SubmitJob, ApproveJob, DeclineJob),
     Transition(HOST, RUNNING, StartStage, (RUNNING, ENDED), (StageStarted, StartTask, *_STOP)),
+    Transition(HOST, RUNNING, TaskSucceeded, (RUNNING,), (JobResumed, PartyStageSucceeded)),
+    *_reports(HOST),
     *_endings(HOST, RUNNING),
-    *_refusals(HOST, RUNNING, ApproveJob, DeclineJob),
+    *_refusals(HOST, RUNNING, SubmitJob, ApproveJob, DeclineJob),
     # It is over: only clients get an answer.
     *_refusals(GUEST, ENDED, *COMMANDS),
     *_refusals(HOST, ENDED, *COMMANDS),
