@@ -20,6 +20,8 @@ MODULES = (
     "schemas.jobs",
     "schemas.tasks",
     "schemas.envelope",
+    "schemas.deadletter",
+    "schemas.engine_states",
     "schemas.alignment",
     "schemas.training",
     "schemas.evaluation",

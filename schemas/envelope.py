@@ -12,20 +12,24 @@ class SealedRecord(Record):
     """One record (or one chunk of a large one), encrypted and authenticated from `sender` to `receiver`.
 
     All fields but `payload` are associated data of the encryption: a changed or moved envelope does not open.
-    `sequence` counts records per (job, stage, sender, receiver) from 0; all chunks of a record share it.
-    `payload` is AES-256-GCM-SIV (RFC 8452) of the Avro single-object encoding of the record, or of that encoding's
-    bytes [chunk_index * CHUNK_BYTES, ...) when `chunk_count` > 1.
+    `origin` is the stage whose process sealed the record, `stage` the one that is to read it.
+    `sequence` counts records per (job_id, sender, origin, receiver, stage) from 0; all chunks of a record share it.
+    `payload` is AES-256-GCM-SIV (RFC 8452) of the Avro single-object encoding of the record, or of the
+    `chunk_index`-th piece of that encoding when `chunk_count` > 1.
     Envelopes that a party's processes send each other have `sender` == `receiver`.
     """
 
     sender: str
     receiver: str
     job_id: str
+    origin: str
     stage: str
     sequence: int
     chunk_index: int
     chunk_count: int
-    #: SHA-256 of the whole encoding; lets the receiver check a reassembled record before it decodes it.
+    #: HMAC-SHA-256 of the whole encoding under a key of the stream, so that the receiver can check a record that it put
+    #: together again; empty when there is one chunk, which the encryption authenticates. (A plain hash would let
+    #: whoever stores the envelope confirm a guess of its content.)
     digest: bytes
     payload: bytes
 
