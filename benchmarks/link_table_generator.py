@@ -7,8 +7,8 @@ Basis: sigma(a + b) on [-A, A] x [-B, B]; phi_0(a) is the mean over b; the rest 
 decomposition, weighted by the Chebyshev density 1 / sqrt(1 - x^2) on both sides, which costs a little in the middle
 and takes the sup error down by a factor 2 to 4 against the uniform weight. Singular functions are carried from the
 quadrature nodes to the table points by the Nystroem formula, scaled so that max |phi_k| = max |psi_k|, positive at
-a = A, and rounded to 2^-14 (phi_0: 2^-28). Singular values are separated by factors of 2, so machines with different LAPACKs
-agree to about 1e-11 before rounding and the integers are the same; --check proves it.
+a = A, and rounded to 2^-14 (phi_0: 2^-28). Singular values are separated by factors, so machines with different
+LAPACKs agree to about 1e-11 before rounding and the integers are the same; --check proves it.
 """
 
 from __future__ import annotations
