@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gmpy2
 import numpy as np
@@ -48,7 +49,7 @@ def test_weighted_products_equal_plain_powers(weights: NDArray[np.int64]) -> Non
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64, np.uint8])
-def test_any_integer_type_of_weights_will_do(dtype: type) -> None:
+def test_any_integer_type_of_weights_will_do(dtype: type[np.integer[Any]]) -> None:
     weights = np.array([[1, 100], [3, 0], [7, 127]], dtype=dtype)
     results = multiexp.weighted_products(CIPHERTEXTS[:3], weights, PUBLIC)
     assert [r.value for r in results] == [naive(CIPHERTEXTS[:3], c) for c in weights.T.tolist()]
