@@ -22,8 +22,8 @@ PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: A job's or model's name is a part of record keys (`model/version`, `job/stage/party`) and of file names.
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MOST_PASSES = 1000
-#: 30 days: the default retention of the command and exchange topics.
-MOST_DEADLINE_SECONDS = 30 * 86_400
+#: 14 days: the retention of the exchange topics. What a party was sent must still be there when it returns.
+MOST_DEADLINE_SECONDS = 14 * 86_400
 MOST_HOLDOUT = 0.9
 MOST_L2 = 1e9
 MOST_FEATURE_CLIP = 64.0

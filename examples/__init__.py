@@ -1,0 +1,1 @@
+"""Programs that use Isthmus from outside."""
