@@ -45,8 +45,11 @@ class Entry:
 
     party: str
     stage: str
+    sender: str
     record: Record
     outputs: tuple[Output, ...]
+    before: Record
+    after: Record
     state: bytes
 
 
@@ -56,7 +59,7 @@ Tamper = Callable[[Delivery, Record], Iterable[Record]]
 
 @dataclass
 class Driver:
-    """`machines` maps (party, stage) to its machine. Hand-overs to stages without a machine are kept in `handed_over`."""
+    """`machines` maps (party, stage) to its machine; `handed_over` keeps what goes to stages without one."""
 
     machines: dict[tuple[str, str], Machine]
     job_id: str = "job-1"
@@ -134,7 +137,8 @@ class Driver:
             self.inspect(machine, state, event)
         step = machine.step(state, event)
         self.states[key] = step.state
-        self.trace.append(Entry(*key, record, step.outputs, self._encode(delivery.receiver, step.state)))
+        encoded = self._encode(delivery.receiver, step.state)
+        self.trace.append(Entry(*key, delivery.sender, record, step.outputs, state, step.state, encoded))
         for output in step.outputs:
             self._carry_out(*key, output)
         return step.outputs

@@ -1,0 +1,152 @@
+"""The align stage as one machine for both roles: which role a job gives the party is in its StartTask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from schemas.alignment import AlignReady
+from schemas.alignment_states import (
+    AlignEnded,
+    AlignLink,
+    AlignPhase,
+    AlignSetup,
+    AlignWaiting,
+    EarlyReady,
+    GuestAlignment,
+    HostAlignment,
+)
+from schemas.digests import digest_of
+from schemas.jobs import Reason, Role, Stage
+from schemas.record import Record
+from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TimerFired
+from streams.kernels.ristretto import normalise_id
+from streams.machine import Event, Output, Step, ToPeer
+from streams.machines.align import guest, host
+from streams.machines.align.blinding import announce, cut_ids, shuffle
+from streams.machines.align.outcome import take_ready
+from streams.machines.align.protocol import CHUNK_POINTS, PEER_RECORDS
+from streams.machines.task import RefusalError, Task, check_dataset, fault_refusal, stop_waiting, violation, wait_for
+
+_Live = GuestAlignment | HostAlignment
+
+
+class AlignMachine:
+    """ECDH-PSI with every host. `chunk_points` is how many points this party puts into a record of its own."""
+
+    stage = str(Stage.ALIGN)
+
+    def __init__(self, party: str, secret: bytes, chunk_points: int = CHUNK_POINTS) -> None:
+        self.party = party
+        self.secret = secret
+        self.chunk_points = chunk_points
+
+    def initial(self, key: str) -> Record:
+        """Waits for StartTask."""
+        return AlignWaiting(key)
+
+    def step(self, state: Record, event: Event) -> Step:
+        """Decide. Never raises for what others sent."""
+        if isinstance(state, AlignEnded):
+            return Step(state)
+        assert isinstance(state, AlignWaiting | GuestAlignment | HostAlignment)
+        job_id = state.job_id if isinstance(state, AlignWaiting) else state.setup.job_id
+        task = Task(job_id, Stage.ALIGN, self.party)
+        try:
+            return self._decide(state, event, task)
+        except RefusalError as refusal:
+            return Step(AlignEnded(job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
+
+    def _decide(self, state: AlignWaiting | _Live, event: Event, task: Task) -> Step:
+        from_peer = event.sender != self.party
+        if from_peer != (type(event.record) in PEER_RECORDS):
+            raise violation(event.sender, f"{event.sender} may not send a {type(event.record).__name__}")
+        if from_peer and getattr(event.record, "job_id", None) != task.job_id:
+            raise violation(event.sender, f"{event.sender} sent a record of another job under this one's key")
+        if from_peer and isinstance(state, _Live) and event.sender not in _peers(state):
+            return Step(state)  # A stranger to this job can neither take part in it nor end it.
+        match state, event.record:
+            case _, StopTask():
+                return Step(AlignEnded(task.job_id), stop_waiting(_peers(state)))
+            case _, (LocalFault() | PeerFault()) as fault:
+                raise fault_refusal(fault, self.party)
+            case AlignWaiting(), StartTask() as start:
+                return self._start(state, start, event, task)
+            case AlignWaiting(), AlignReady() as ready:
+                return _keep_ready(state, event.sender, ready)
+            case AlignWaiting(), _ if not from_peer:
+                return Step(state)
+            case ((GuestAlignment() | HostAlignment()), StartTask()):
+                return Step(state)
+            case ((GuestAlignment() | HostAlignment()), TimerFired() as timer):
+                silent, outputs = task.silence(state.silent, timer, state.setup.patience_seconds)
+                return Step(replace(state, silent=silent), outputs)
+            case GuestAlignment(), _:
+                return self._with_voice(guest.step(state, event, self.secret, task), event, task)
+            case HostAlignment(), _:
+                return self._with_voice(host.step(state, event, self.secret, task), event, task)
+        raise violation(event.sender, f"{type(event.record).__name__} came before this party was started")
+
+    def _with_voice(self, step: Step, event: Event, task: Task) -> Step:
+        """If the sender's silence was told, tell that it is over."""
+        if not isinstance(step.state, _Live):
+            return step
+        silent, resumed = task.voice(step.state.silent, event.sender)
+        return Step(replace(step.state, silent=silent), resumed + step.outputs)
+
+    def _start(self, state: AlignWaiting, start: StartTask, event: Event, task: Task) -> Step:
+        dataset = check_dataset(event.resource, start.profile, self.party)
+        spec = start.spec
+        setup = AlignSetup(
+            job_id=start.job_id,
+            guest=spec.guest.party,
+            id_type=spec.align.id_type,
+            rows=len(dataset.ids),
+            chunk_points=self.chunk_points,
+            spec_digest=digest_of(spec),
+            fingerprint=dataset.profile.fingerprint,
+            patience_seconds=spec.patience_seconds,
+        )
+        ids = _normalise(dataset.ids, spec.align.id_type, self.party)
+        peers = sorted(h.party for h in spec.hosts) if start.role is Role.GUEST else [spec.guest.party]
+        outputs: list[Output] = [task.started()]
+        links: list[AlignLink] = []
+        early = {each.party: each.ready for each in state.early}
+        for peer in peers:
+            link = AlignLink(peer, cut_ids(ids, shuffle(self.secret, setup, peer), self.chunk_points))
+            outputs += [ToPeer(peer, announce(setup)), wait_for(peer, setup.patience_seconds)]
+            if peer in early:
+                link, begun = take_ready(setup, link, early[peer])
+                outputs += begun
+            links.append(link)
+        if start.role is Role.GUEST:
+            return Step(GuestAlignment(AlignPhase.BLINDING, setup, tuple(links)), tuple(outputs))
+        return Step(HostAlignment(AlignPhase.BLINDING, setup, links[0]), tuple(outputs))
+
+
+def _keep_ready(state: AlignWaiting, sender: str, ready: AlignReady) -> Step:
+    if any(each.party == sender for each in state.early):
+        return Step(state)
+    return Step(replace(state, early=(*state.early, EarlyReady(sender, ready))))
+
+
+def _peers(state: Record) -> tuple[str, ...]:
+    match state:
+        case GuestAlignment():
+            return tuple(link.party for link in state.links)
+        case HostAlignment():
+            return (state.link.party,)
+    return ()
+
+
+def _normalise(ids: tuple[str, ...], id_type: str, party: str) -> list[str]:
+    """The form that every party hashes. The loader gives it already; doing it again changes nothing."""
+    try:
+        result = [normalise_id(raw, id_type) for raw in ids]
+    except ValueError as error:
+        raise RefusalError(Reason.INVALID_DATA, party, f"identifiers: {error}") from error
+    if not result:
+        raise RefusalError(Reason.INVALID_DATA, party, "the dataset has no row")
+    if len(set(result)) < len(result):
+        detail = f"{len(result) - len(set(result))} identifiers repeat once they are normalised as {id_type!r}"
+        raise RefusalError(Reason.INVALID_DATA, party, detail)
+    return result
