@@ -121,8 +121,12 @@ def _avro_type(shape: Shape, defined: set[str]) -> Any:
         doc = "Bytes that are kept in the blob store under their SHA-256."
         fields = [{"name": "sha256", "type": "bytes"}, {"name": "size", "type": "long"}]
         return {"type": "record", "name": "Blob", "namespace": NAMESPACE, "doc": doc, "fields": fields}
-    symbols = [member.value for member in typing.cast(type[StrEnum], shape.python_type)]
-    return _named(shape.python_type, {"type": "enum", "symbols": symbols})
+    members = typing.cast(type[StrEnum], shape.python_type).__members__
+    schema: dict[str, Any] = {"type": "enum", "symbols": [member.value for member in members.values()]}
+    if "UNKNOWN" in members:
+        # A reader takes its enum's default for a symbol that it lacks: such an enum may grow.
+        schema["default"] = members["UNKNOWN"].value
+    return _named(shape.python_type, schema)
 
 
 def _default_of(field: dataclasses.Field[Any]) -> Any:

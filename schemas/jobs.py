@@ -66,6 +66,8 @@ class Reason(StrEnum):
     LOGITS_OUT_OF_BOX = "logits_out_of_box"
     STORAGE_FAILED = "storage_failed"
     INTERNAL_ERROR = "internal_error"
+    #: What a newer release calls by a name that this one does not have; never written.
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)

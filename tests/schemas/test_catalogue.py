@@ -23,11 +23,20 @@ from schemas.catalogue import (
 )
 from schemas.codec import decode, encode, schema_of
 from schemas.compatibility import Rule, check_pair, find_problems, rule_of
+from schemas.jobs import Reason
 from schemas.publish import find_orphans, publish, without_docs
 from schemas.record import Record
 from schemas.tasks import TimerFired
 
 ALL = record_classes()
+
+
+@dataclass(frozen=True)
+class JobCancelledWith(Record):
+    """A record of a test, with an enum that may grow."""
+
+    job_id: str
+    reason: Reason
 
 
 @pytest.mark.parametrize("record_class", ALL, ids=lambda cls: cls.__name__)
@@ -115,6 +124,20 @@ def test_what_an_older_release_wrote_is_read_with_defaults_of_every_type(monkeyp
     assert decode(old_bytes) == record
     assert encode(record) != old_bytes
     assert decode(encode(record)) == record
+
+
+def test_a_reason_of_a_newer_release_is_read_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enum that only informs may grow; a party with an older release reads the rest of the record."""
+    text = json.dumps(schema_of(JobCancelledWith)).replace('"unknown"]', '"unknown", "bored"]')
+    today = Catalogue()
+    assert '"bored"]' in text
+    writer = parse_version(JobCancelledWith, 1, json.loads(text))
+    data = b"\xc3\x01" + writer.fingerprint + b"\x02j" + bytes([2 * (list(Reason).index(Reason.UNKNOWN) + 1)])
+    today.add(writer)
+    today.add(parse_version(JobCancelledWith, 2, schema_of(JobCancelledWith)))
+    monkeypatch.setattr("schemas.codec.load_catalogue", lambda: today)
+    assert decode(data) == JobCancelledWith("j", Reason.UNKNOWN)
+    assert find_problems([schema_of(JobCancelledWith), json.loads(text)], Rule.FULL) == ()
 
 
 def test_publishing_writes_only_what_changed_and_refuses_what_breaks_readers(
