@@ -1,0 +1,214 @@
+"""From StartTask to the moment when both parties have heard each other's Ready."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.digests import digest_of
+from schemas.jobs import JobSpec, Reason, Role, Stage
+from schemas.record import Blob
+from schemas.tasks import StartTask, TaskStarted
+from schemas.training import ContinueTraining, TrainReady
+from schemas.training_states import (
+    GuestTraining,
+    HostTraining,
+    PassState,
+    TrainingMemory,
+    TrainPhase,
+    TrainSetup,
+    TrainWaiting,
+)
+from streams.dataset import Dataset, DatasetProblem
+from streams.kernels.entropy import job_seed, prf
+from streams.kernels.fixed_point import add_intercept
+from streams.kernels.holdout import split_rows
+from streams.kernels.paillier import PublicKey, generate_keys
+from streams.kernels.standardisation import fit_standardisation, standardise
+from streams.machine import Output, Step, ToEvents, ToPeer, ToStage
+from streams.machines.train import gates
+from streams.machines.train.masks import extend_digest, private_digest
+from streams.machines.train.outcome import OwnParty, TaskEndError, start_timer
+from streams.machines.train.plan import check_plan
+from streams.machines.train.tools import Training, key_digest, own_width, plan_of, private_key, role_of
+
+#: The most columns that a peer may claim.
+MOST_COLUMNS = 100_000
+
+
+def start(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object) -> Step:
+    """Prepare the own rows, check what the job may reveal, and go on to make the key. Raises TaskEndError."""
+    peer = _peer_of(own, task)
+    # Whoever else said that it is ready is not part of this job.
+    ready = next((early.ready for early in state.readies if early.sender == peer), None)
+    setup = _prepare(own, state, task, resource, peer)
+    memory = TrainingMemory(weights=(0,) * own_width(setup), iterate=(0,) * own_width(setup))
+    current = PassState(0, 0)
+    new: Training
+    if task.role is Role.GUEST:
+        new = GuestTraining(TrainPhase.KEYS, setup, memory, current, ready=ready)
+    else:
+        new = HostTraining(TrainPhase.KEYS, setup, memory, current, ready=ready)
+    outputs: tuple[Output, ...] = (
+        ToEvents(TaskStarted(task.job_id, Stage.TRAIN, own.name)),
+        start_timer(task.spec.patience_seconds),
+        ToStage(Stage.TRAIN, ContinueTraining(task.job_id, -1, 0)),
+    )
+    return Step(new, outputs)
+
+
+def make_keys(own: OwnParty, state: Training) -> Step:
+    """Make the job's Paillier key, tell the peer, and go on if it is ready already. Raises TaskEndError."""
+    setup = state.setup
+    key = prf(job_seed(own.secret, setup.job_id), "train paillier", setup.job_id, setup.peer)
+    private = generate_keys(key, setup.spec.train.key_bits)
+    width = (setup.spec.train.key_bits // 2 + 7) // 8
+    prime_p, prime_q = private.p.to_bytes(width, "big"), private.q.to_bytes(width, "big")
+    label = b"" if setup.label is None else setup.label.sha256
+    setup = replace(
+        setup,
+        prime_p=prime_p,
+        prime_q=prime_q,
+        private_digest=private_digest(setup.features.sha256, label, key_digest(prime_p, prime_q)),
+    )
+    ready = TrainReady(setup.job_id, private.public.encode(), len(setup.columns), setup.rows, setup.spec_digest)
+    state = replace(state, setup=setup, phase=TrainPhase.READY)
+    outputs = (ToPeer(setup.peer, ready),)
+    if state.ready is None:
+        return Step(state, outputs)
+    heard = hear_ready(own, state, state.ready)
+    return Step(heard.state, (*outputs, *heard.outputs))
+
+
+def hear_ready(own: OwnParty, state: Training, ready: TrainReady) -> Step:
+    """The peer is ready: check its key and figures, the budgets of both, and begin. Raises TaskEndError."""
+    if state.phase is TrainPhase.KEYS:
+        return Step(replace(state, ready=ready))
+    setup = state.setup
+    _check_ready(setup, ready)
+    setup = replace(setup, peer_modulus=ready.modulus, peer_columns=ready.columns)
+    _check_budgets(own, setup)
+    transcript = extend_digest(b"", "ready", ready.modulus, ready.columns, ready.rows, ready.spec_digest)
+    memory = replace(state.memory, transcript=transcript)
+    if isinstance(state, HostTraining):
+        phase = TrainPhase.RESIDUALS
+        return Step(replace(state, setup=setup, memory=memory, ready=ready, phase=phase))
+    state = replace(state, setup=setup, memory=memory, ready=ready, phase=TrainPhase.FITTING)
+    return Step(state, (ToStage(Stage.TRAIN, ContinueTraining(setup.job_id, -1, 1)),))
+
+
+def _peer_of(own: OwnParty, task: StartTask) -> str:
+    spec = task.spec
+    if len(spec.hosts) != 1:
+        detail = f"hosts: names {len(spec.hosts)} hosts; logistic_regression trains with one for now"
+        raise TaskEndError(Reason.INVALID_SPEC, own.name, detail)
+    guest, host = spec.guest.party, spec.hosts[0].party
+    if own.name != (guest if task.role is Role.GUEST else host) or guest == host:
+        raise TaskEndError(Reason.INVALID_SPEC, own.name, f"{own.name} is not the {task.role} of this job")
+    return host if task.role is Role.GUEST else guest
+
+
+def _prepare(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object, peer: str) -> TrainSetup:
+    spec, train = task.spec, task.spec.train
+    dataset = _checked_dataset(own, state, task, resource)
+    assert state.alignment is not None
+    training = split_rows(state.alignment.rows.content, spec.evaluate.holdout_fraction)[0]
+    if len(training) < 2:
+        raise TaskEndError(Reason.TOO_FEW_ROWS, own.name, f"{len(training)} training rows after alignment; 2 needed")
+    _check_spec(own, spec, len(training))
+    try:
+        values = dataset.values[training]
+        scaling = fit_standardisation(values)
+        features = standardise(values, scaling, train.feature_clip)
+    except (ValueError, IndexError) as error:
+        raise TaskEndError(Reason.INVALID_DATA, own.name, f"the training rows cannot be used: {error}") from error
+    gates.check_privacy(spec, task.accepted_leaks, own.name)
+    gates.check_support(spec, task.accepted_leaks, own.name, features, dataset.columns)
+    label = _label_blob(own, dataset, training) if task.role is Role.GUEST else None
+    if label is not None:
+        features = add_intercept(features)
+    return TrainSetup(
+        job_id=task.job_id,
+        peer=peer,
+        spec=spec,
+        spec_digest=digest_of(spec),
+        accepted_leaks=task.accepted_leaks,
+        fingerprint=dataset.profile.fingerprint,
+        columns=dataset.columns,
+        means=scaling.means,
+        scales=scaling.scales,
+        constant=scaling.constant,
+        rows=len(training),
+        positives=-1 if label is None else sum(label.content),
+        features=Blob.of(np.ascontiguousarray(features, dtype="<i4").tobytes()),
+        label=label,
+    )
+
+
+def _checked_dataset(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object) -> Dataset:
+    if isinstance(resource, DatasetProblem):
+        text = "; ".join(f"{mistake.path}: {mistake.message}" for mistake in resource.mistakes[:10])
+        raise TaskEndError(Reason.INVALID_DATA, own.name, text)
+    if not isinstance(resource, Dataset):
+        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, "the process loaded no dataset for the task")
+    if state.alignment is None:
+        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, "the task was started before alignment handed its rows on")
+    if not resource.profile.fingerprint == task.profile.fingerprint == state.alignment.data_fingerprint:
+        detail = "the dataset is not the one that was approved and aligned: restore it, or submit a new job"
+        raise TaskEndError(Reason.DATA_CHANGED, own.name, detail)
+    if not resource.columns:
+        raise TaskEndError(Reason.INVALID_DATA, own.name, "the dataset has no feature columns")
+    return resource
+
+
+def _check_spec(own: OwnParty, spec: JobSpec, rows: int) -> None:
+    train = spec.train
+    if train.key_bits < own.least_key_bits:
+        detail = f"train.key_bits: {train.key_bits} is below {own.least_key_bits}, the least that {own.name} accepts"
+        raise TaskEndError(Reason.INVALID_SPEC, own.name, detail)
+    try:
+        check_plan(train, rows)
+    except ValueError as error:
+        raise TaskEndError(Reason.INVALID_SPEC, own.name, f"train: {error}") from error
+
+
+def _label_blob(own: OwnParty, dataset: Dataset, training: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> Blob:
+    if dataset.label is None:
+        raise TaskEndError(Reason.INVALID_DATA, own.name, "the guest's dataset has no label column")
+    label = dataset.label[training].astype(np.int8)
+    if label.min() == label.max():
+        detail = f"label: all {len(label)} training rows have the value {int(label[0])}; there is nothing to learn"
+        raise TaskEndError(Reason.INVALID_DATA, own.name, detail)
+    return Blob.of(label.tobytes())
+
+
+def _check_ready(setup: TrainSetup, ready: TrainReady) -> None:
+    def refuse(detail: str) -> TaskEndError:
+        return TaskEndError(Reason.PROTOCOL_VIOLATION, setup.peer, f"TrainReady: {detail}")
+
+    if ready.spec_digest != setup.spec_digest:
+        raise refuse("the peer runs another spec")
+    if ready.rows != setup.rows:
+        raise refuse(f"the peer has {ready.rows} training rows, this party {setup.rows}")
+    if not 1 <= ready.columns <= MOST_COLUMNS:
+        raise refuse(f"{ready.columns} columns; 1 to {MOST_COLUMNS} are possible")
+    try:
+        PublicKey.decode(ready.modulus, setup.spec.train.key_bits)
+    except ValueError as error:
+        raise refuse(str(error)) from error
+    if ready.modulus == private_key(setup).public.encode():
+        raise refuse("the peer sent this party's own modulus")
+
+
+def _check_budgets(own: OwnParty, setup: TrainSetup) -> None:
+    plan = plan_of(setup, own.most_chunk_rows)
+    if role_of(setup) is Role.HOST:
+        # A host does not know the labels' entropy: one bit a row is its upper bound.
+        budgets = [(own.name, gates.budget_of(plan, len(setup.columns), None, is_guest=False))]
+    else:
+        budgets = [
+            (own.name, gates.budget_of(plan, own_width(setup), setup.positives, is_guest=True)),
+            (setup.peer, gates.budget_of(plan, setup.peer_columns, setup.positives, is_guest=False)),
+        ]
+    gates.check_budgets(setup.spec, setup.accepted_leaks, own.name, budgets)
