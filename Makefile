@@ -44,7 +44,7 @@ check: venv
 
 bench: venv
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=... ($(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))" >&2; exit 2; }
-	$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
+	$(BIN)/python -m benchmarks $(NAME) $(ARGS)
 
 # uv resolves once for all supported Python versions and platforms, and keeps the pins that still fit; `rm requirements.lock`
 # first to renew them all.

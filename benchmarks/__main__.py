@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import pkgutil
 import platform
@@ -41,6 +42,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("name", nargs="?", help="without a name: list the benchmarks")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument(
+        "--data", metavar="PREFIX", help="for whole jobs: PREFIX_guest.csv[.gz] and PREFIX_host.csv[.gz]"
+    )
     options = parser.parse_args(arguments)
     known = names()
     if options.name is None:
@@ -49,7 +53,11 @@ def main(arguments: list[str]) -> int:
     if options.name not in known:
         print(f"no benchmark is named {options.name!r}; there are: {', '.join(known)}", file=sys.stderr)
         return 2
-    result = importlib.import_module(f"benchmarks.{options.name}").run()
+    run = importlib.import_module(f"benchmarks.{options.name}").run
+    if options.data is not None and "data" not in inspect.signature(run).parameters:
+        print(f"benchmark {options.name} takes no --data", file=sys.stderr)
+        return 2
+    result = run(options.data) if options.data is not None else run()
     result = {"benchmark": options.name, "python": platform.python_version(), "machine": platform.machine(), **result}
     print(json.dumps(result, indent=2) if options.json else "\n".join(table_lines(result)))
     return 0

@@ -1,0 +1,69 @@
+"""Run `isthmus demo` as a user would, in its own process, and watch what its parties take."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+#: How often memory is sampled, in seconds.
+SAMPLING_SECONDS = 0.5
+
+
+class MemoryWatch(threading.Thread):
+    """Samples the resident memory of every home's processes below one process, until told to stop."""
+
+    def __init__(self, root: int, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._root = root
+        self._folder = str(folder)
+        self._ended = threading.Event()
+        #: Largest sum over a party's processes that one sample saw, in bytes.
+        self.largest_bytes: dict[str, int] = {}
+
+    def run(self) -> None:
+        """Sample until `end`."""
+        while not self._ended.wait(SAMPLING_SECONDS):
+            totals: dict[str, int] = {}
+            for process in psutil.Process(self._root).children(recursive=True):
+                try:
+                    party = self._party(process.cmdline())
+                    if party is not None:
+                        totals[party] = totals.get(party, 0) + process.memory_info().rss
+                except psutil.Error:
+                    continue  # it ended while we looked
+            for party, total in totals.items():
+                self.largest_bytes[party] = max(total, self.largest_bytes.get(party, 0))
+
+    def end(self) -> None:
+        """Stop sampling."""
+        self._ended.set()
+
+    def _party(self, command: list[str]) -> str | None:
+        """The folder name of the home that a process was started with."""
+        if "--home" not in command:
+            return None
+        return Path(command[command.index("--home") + 1]).name
+
+
+def run_demo(*arguments: str) -> dict[str, Any]:
+    """The demo's JSON result, with `memory_mb_by_party` added. RuntimeError with the output's end when it fails."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "demo"
+        command = [sys.executable, "-m", "producers.cli", "demo", "--json", "--folder", str(folder), *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            watch = MemoryWatch(process.pid, folder)
+            watch.start()
+            output, _ = process.communicate()
+            watch.end()
+        if process.returncode != 0:
+            raise RuntimeError(f"the demo ended with {process.returncode}:\n{output[-3000:]}")
+    result: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+    result["memory_mb_by_party"] = {party: round(size / 2**20) for party, size in sorted(watch.largest_bytes.items())}
+    return result
