@@ -101,8 +101,6 @@ class CsvTable:
                     keep_default_na=False,
                     na_values=dict.fromkeys(others, MISSING),
                     index_col=False,
-                    # Exactly the nearest double on every machine: the fingerprint and the model depend on it.
-                    float_precision="round_trip",
                     low_memory=False,
                 )
         except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -116,12 +114,20 @@ class CsvTable:
     def _read_header(self) -> list[str] | None:
         try:
             with self._open() as file:
-                header = next(csv.reader(file), None)
+                rows = csv.reader(file)
+                header = next(rows, None)
+                # pandas would fill short rows up, and cut long ones off or take their first fields for an index.
+                odd = next((rows.line_num for row in rows if row and len(row) != len(header or ())), None)
         except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
             self._cannot_read(error)
             return None
         if not header:
             self.findings.add("dataset", f"{self.path} is empty; the first line should name the columns")
+            return None
+        if odd is not None:
+            self.findings.add(
+                "dataset", f"line {odd} of {self.path} has not as many fields as the first, {len(header)}"
+            )
             return None
         return header
 

@@ -108,7 +108,7 @@ def _read_ids(column: pd.Series[str], normalise: Callable[[str], str], findings:
 def _read_values(
     frame: pd.DataFrame, candidates: tuple[str, ...], spec: PartySpec, findings: Findings
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    places: Mapping[str, str] = {name: f"features[{position}]" for position, name in enumerate(spec.features)}
+    places: Mapping[str, str] = {name: f"features[{spec.features.index(name)}]" for name in spec.features}
     names: list[str] = []
     columns: list[NDArray[np.float64]] = []
     for name in candidates:
@@ -143,8 +143,8 @@ def _read_label(column: pd.Series[float], name: str, findings: Findings) -> NDAr
     unusable = np.union1d(odd, wrong)
     if len(unusable):
         findings.add_label(
-            f"{len(unusable)} values of {name!r} are neither 0 nor 1, the first in data row {unusable[0] + 1}; logistic "
-            "regression needs a label of two classes, written 0 and 1"
+            f"{len(unusable)} values of {name!r} are neither 0 nor 1, the first in data row {unusable[0] + 1}; the "
+            "label must be two classes, written 0 and 1"
         )
     elif not len(missing) and len(set(numbers.tolist())) < 2:
         findings.add_label(f"all values of {name!r} are equal: there is nothing to learn from them")

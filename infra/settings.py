@@ -105,7 +105,7 @@ class ApprovalSettings(_Strict):
     """Whether jobs that others propose run without asking, and which leaks such a job may have, each by its name."""
 
     auto: bool = False
-    accept_leaks: Annotated[tuple[Leak, ...], Field(strict=False)] = ()
+    accept_leaks: Annotated[tuple[Annotated[Leak, Field(strict=False)], ...], Field(strict=False)] = ()
 
 
 class TopicSettings(_Strict):

@@ -1,0 +1,169 @@
+"""Who may do what on a cluster, derived from the catalogue: least privilege, as data.
+
+Principals are named after a party and what it runs: `acme.train` is acme's train process, `acme.client` submits and
+watches jobs, `acme.operator` looks at lag and dead letters. Only a stage process crosses organisations, and only by
+writing to the exchange topics of its own stage at its peers.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+
+from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+
+from infra.topics import (
+    Kind,
+    Topic,
+    check_party_name,
+    commands_topic,
+    dead_letter_topic,
+    events_topic,
+    exchange_topic,
+    group_id,
+    party_topics,
+    registry_topic,
+)
+from schemas.jobs import PIPELINE, Stage
+
+CLIENT, OPERATOR = "client", "operator"
+#: Stage -> the stages of the same party that it sends records to, itself included (continuations, timers).
+HAND_OVERS: dict[Stage, tuple[Stage, ...]] = {
+    Stage.JOB: (Stage.JOB, *PIPELINE),
+    Stage.ALIGN: (Stage.ALIGN, Stage.TRAIN, Stage.EVALUATE),
+    Stage.TRAIN: (Stage.TRAIN, Stage.EVALUATE, Stage.REGISTER),
+    Stage.EVALUATE: (Stage.EVALUATE, Stage.REGISTER),
+    Stage.REGISTER: (Stage.REGISTER,),
+}
+
+
+class Operation(StrEnum):
+    """What a rule allows; Kafka lets whoever may read or write a topic describe it as well."""
+
+    READ = "Read"
+    WRITE = "Write"
+    DESCRIBE = "Describe"
+
+
+class Resource(StrEnum):
+    """What a rule is about."""
+
+    TOPIC = "topic"
+    GROUP = "group"
+    TRANSACTIONAL_ID = "transactional-id"
+
+
+@dataclass(frozen=True, order=True)
+class Rule:
+    """`principal` may do `operation` on the resource; nothing else is allowed."""
+
+    principal: str
+    operation: Operation
+    resource: Resource
+    name: str
+    #: `name` is the beginning of the names that are meant.
+    is_prefix: bool = False
+
+    @property
+    def party(self) -> str:
+        """The organisation of the principal."""
+        return self.principal.split(".")[0]
+
+
+def principal_name(party: str, process: str) -> str:
+    """How the process (a stage, `client` or `operator`) of `party` is known to the cluster."""
+    check_party_name(party)
+    return f"{party}.{process}"
+
+
+def access_rules(party: str, peers: tuple[str, ...]) -> tuple[Rule, ...]:
+    """Every right of the principals of `party`, sorted."""
+    rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
+    rules |= _client_rules(party) | _operator_rules(party)
+    return tuple(sorted(rules))
+
+
+def _stage_rules(party: str, stage: Stage, peers: tuple[str, ...]) -> set[Rule]:
+    principal = principal_name(party, stage)
+    own = [topic for topic in party_topics(party) if topic.stage is stage]
+    reads = {topic.name for topic in own}
+    writes = {topic.name for topic in own if topic.kind is Kind.STATE}
+    writes |= {commands_topic(target, party) for target in HAND_OVERS[stage]}
+    writes |= {events_topic(party), dead_letter_topic(party)}
+    writes |= {exchange_topic(stage, peer) for peer in peers}
+    if stage is Stage.JOB:
+        # The coordinator learns from the events of the other stages how they go.
+        reads.add(events_topic(party))
+    if stage is Stage.REGISTER:
+        reads.add(registry_topic(party))
+        writes.add(registry_topic(party))
+    rules = {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
+    rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
+    rules.add(Rule(principal, Operation.READ, Resource.GROUP, group_id(stage, party)))
+    # One transactional id a slot: `vfl.acme.train.0`, `vfl.acme.train.1`, ...
+    slots = f"vfl.{party}.{stage}."
+    for operation in (Operation.WRITE, Operation.DESCRIBE):
+        rules.add(Rule(principal, operation, Resource.TRANSACTIONAL_ID, slots, is_prefix=True))
+    return rules
+
+
+def _client_rules(party: str) -> set[Rule]:
+    principal = principal_name(party, CLIENT)
+    rules = {Rule(principal, Operation.WRITE, Resource.TOPIC, commands_topic(Stage.JOB, party))}
+    for name in (events_topic(party), registry_topic(party)):
+        rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
+    return rules
+
+
+def _operator_rules(party: str) -> set[Rule]:
+    principal = principal_name(party, OPERATOR)
+    rules = {Rule(principal, Operation.DESCRIBE, Resource.TOPIC, topic.name) for topic in party_topics(party)}
+    rules |= {Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party)) for stage in Stage}
+    for name in (events_topic(party), registry_topic(party), dead_letter_topic(party)):
+        rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
+    return rules
+
+
+def crosses_parties(rule: Rule, topics: tuple[Topic, ...]) -> bool:
+    """Whether the rule lets a principal touch a topic (of the catalogue's `topics`) of another party."""
+    owners = {topic.name: topic.party for topic in topics}
+    return rule.resource is Resource.TOPIC and owners[rule.name] != rule.party
+
+
+def render_commands(rules: tuple[Rule, ...], bootstrap_servers: str) -> tuple[str, ...]:
+    """The rules as `kafka-acls` commands for a shell."""
+    commands = []
+    for rule in rules:
+        words = ["kafka-acls", "--bootstrap-server", bootstrap_servers, "--add"]
+        words += ["--allow-principal", f"User:{rule.principal}", "--operation", rule.operation.value]
+        words += [f"--{rule.resource.value}", rule.name]
+        words += ["--resource-pattern-type", "prefixed" if rule.is_prefix else "literal"]
+        commands.append(shlex.join(words))
+    return tuple(commands)
+
+
+def to_bindings(rules: tuple[Rule, ...]) -> tuple[AclBinding, ...]:
+    """The rules as what `AdminClient.create_acls` takes; from any host, for Kafka knows hosts by address only."""
+    types = {
+        Resource.TOPIC: ResourceType.TOPIC,
+        Resource.GROUP: ResourceType.GROUP,
+        Resource.TRANSACTIONAL_ID: ResourceType.TRANSACTIONAL_ID,
+    }
+    operations = {
+        Operation.READ: AclOperation.READ,
+        Operation.WRITE: AclOperation.WRITE,
+        Operation.DESCRIBE: AclOperation.DESCRIBE,
+    }
+    return tuple(
+        AclBinding(
+            types[rule.resource],
+            rule.name,
+            ResourcePatternType.PREFIXED if rule.is_prefix else ResourcePatternType.LITERAL,
+            f"User:{rule.principal}",
+            "*",
+            operations[rule.operation],
+            AclPermissionType.ALLOW,
+        )
+        for rule in rules
+    )

@@ -1,0 +1,118 @@
+"""Least privilege: what crosses organisations, and what a process may do inside its own."""
+
+from __future__ import annotations
+
+import shlex
+
+from infra.access import (
+    HAND_OVERS,
+    Operation,
+    Resource,
+    Rule,
+    access_rules,
+    crosses_parties,
+    render_commands,
+    to_bindings,
+)
+from infra.topics import Kind, exchange_topic, party_topics
+from schemas.jobs import Stage
+
+PARTIES = ("acme", "globex", "initech")
+TOPICS = {topic.name: topic for party in PARTIES for topic in party_topics(party)}
+RULES = tuple(
+    rule for party in PARTIES for rule in access_rules(party, tuple(peer for peer in PARTIES if peer != party))
+)
+
+
+def _allowed(operation: Operation, name: str) -> set[str]:
+    return {rule.principal for rule in RULES if rule.operation is operation and rule.name == name}
+
+
+def test_only_writing_to_an_exchange_topic_of_the_own_stage_crosses_parties() -> None:
+    crossing = [rule for rule in RULES if crosses_parties(rule, tuple(TOPICS.values()))]
+    for rule in crossing:
+        topic = TOPICS[rule.name]
+        assert topic.kind is Kind.EXCHANGE
+        assert rule.operation is Operation.WRITE
+        assert rule.principal == f"{rule.party}.{topic.stage}"
+    assert len(crossing) == len(PARTIES) * (len(PARTIES) - 1) * len(Stage)
+
+
+def test_a_party_without_peers_touches_nobody_else() -> None:
+    assert not [rule for rule in access_rules("acme", ()) if crosses_parties(rule, tuple(TOPICS.values()))]
+
+
+def test_state_is_for_the_process_of_its_stage_alone() -> None:
+    for topic in TOPICS.values():
+        if topic.kind is Kind.STATE:
+            owner = {f"{topic.party}.{topic.stage}"}
+            assert _allowed(Operation.READ, topic.name) == _allowed(Operation.WRITE, topic.name) == owner
+
+
+def test_what_comes_through_the_door_is_read_by_one_process() -> None:
+    for topic in TOPICS.values():
+        if topic.kind is Kind.EXCHANGE:
+            assert _allowed(Operation.READ, topic.name) == {f"{topic.party}.{topic.stage}"}
+
+
+def test_clients_enter_through_the_job_commands_only() -> None:
+    for principal in ("acme.client", "acme.operator"):
+        written = {rule.name for rule in RULES if rule.principal == principal and rule.operation is Operation.WRITE}
+        assert written == ({"vfl.job.commands.acme.v1"} if principal == "acme.client" else set())
+
+
+def test_no_sealed_topic_is_read_by_people() -> None:
+    sealed = {name for name, topic in TOPICS.items() if topic.kind in (Kind.STATE, Kind.EXCHANGE, Kind.COMMANDS)}
+    for rule in RULES:
+        if rule.operation is Operation.READ and rule.name in sealed:
+            assert rule.principal.split(".")[1] in set(Stage), rule
+
+
+def test_every_topic_has_a_writer_and_a_reader() -> None:
+    for name in TOPICS:
+        assert _allowed(Operation.READ, name), name
+        assert _allowed(Operation.WRITE, name), name
+
+
+def test_every_stage_reaches_itself() -> None:
+    for stage, targets in HAND_OVERS.items():
+        assert stage in targets
+
+
+def test_a_process_may_use_its_own_group_and_transactional_ids_only() -> None:
+    for rule in RULES:
+        party, process = rule.principal.split(".")
+        if rule.resource is Resource.TRANSACTIONAL_ID:
+            assert rule.is_prefix
+            assert rule.name == f"vfl.{party}.{process}."
+        elif rule.resource is Resource.GROUP and rule.operation is Operation.READ:
+            assert rule.name == f"vfl.{party}.{process}.v1"
+
+
+def test_no_party_is_the_beginning_of_another_in_a_prefix_rule() -> None:
+    prefixes = [rule.name for rule in (*access_rules("acme", ()), *access_rules("acme-2", ())) if rule.is_prefix]
+    for one in prefixes:
+        for other in prefixes:
+            assert one == other or not other.startswith(one)
+
+
+def test_commands_say_the_same_as_the_rules() -> None:
+    rules = access_rules("acme", ("globex",))
+    commands = render_commands(rules, "broker.example:9092")
+    assert len(commands) == len(to_bindings(rules)) == len(rules)
+    read_back = set()
+    for command in commands:
+        words = shlex.split(command)
+        options = dict(zip(words[4::2], words[5::2], strict=True))
+        resource = next(resource for resource in Resource if f"--{resource.value}" in options)
+        read_back.add(
+            Rule(
+                options["--allow-principal"].removeprefix("User:"),
+                Operation(options["--operation"]),
+                resource,
+                options[f"--{resource.value}"],
+                options["--resource-pattern-type"] == "prefixed",
+            )
+        )
+    assert read_back == set(rules)
+    assert any(exchange_topic(Stage.TRAIN, "globex") in command for command in commands)
