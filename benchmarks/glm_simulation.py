@@ -28,7 +28,7 @@ from streams.kernels.fixed_point import (
     weighted_sums,
 )
 from streams.kernels.guest_fit import add_penalty, fit_guest, penalised_loss, penalties
-from streams.kernels.link_table import LinkTable, approximate_residuals, choose_table, count_outside
+from streams.kernels.link_table import Basis, LinkTable, approximate_residuals, choose_table, count_outside
 from streams.kernels.sigmoid import residuals
 from streams.kernels.standardisation import fit_standardisation, standardise
 
@@ -52,6 +52,7 @@ class Settings:
     tolerance: float = 3e-4
     l2: float = 1.0
     feature_clip: float = 8.0
+    basis: Basis = Basis.EVEN
     trusted_guest: bool = False
 
 
@@ -159,7 +160,7 @@ def make_passes(
     outcome: Outcome,
 ) -> None:
     """The schedule: pass 0 with exact residuals, coarse passes, passes at full rank, until the gradient is small."""
-    link = choose_table(settings.guest_clip, settings.host_clip)
+    link = choose_table(settings.guest_clip, settings.host_clip, settings.basis)
     few = min(blocks[0].features.shape[1] - 1, blocks[1].features.shape[1]) <= step_rule.FEW_COLUMNS
     rows: list[tuple[float, ...]] = []
     steps: list[tuple[float, ...]] = []
@@ -264,6 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of *_hetero_{guest,host}.csv.gz pairs")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--basis", type=Basis, default=Basis.EVEN, help="even or centred")
     for name, default in (("guest-clip", 8.0), ("host-clip", 4.0), ("l2", 1.0), ("tolerance", 3e-4)):
         parser.add_argument(f"--{name}", type=float, default=default)
     for name, count in (("rank", 6), ("coarse-passes", 3), ("max-passes", 12)):
@@ -276,6 +278,7 @@ def main() -> None:
         coarse_passes=given.coarse_passes,
         max_passes=given.max_passes,
         tolerance=given.tolerance,
+        basis=given.basis,
         l2=given.l2,
     )
     for table in folder_tables(given.data) if given.data else [breast_cancer()]:
