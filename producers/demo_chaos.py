@@ -49,7 +49,7 @@ class Blow:
 
 
 def plan_kills(seed: int, count: int, targets: int) -> tuple[Blow, ...]:
-    """Kills spread over the job, in order: one in each of `count` equal pieces, place and target drawn from the seed."""
+    """Kills spread over the job, in order: one in each of `count` equal pieces, its place and target from the seed."""
     draws = np.random.RandomState([seed % 2**32, 9])
     width = (LAST_SHARE - FIRST_SHARE) / max(1, count)
     blows = [

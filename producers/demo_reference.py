@@ -53,8 +53,8 @@ def fit_references(tables: DemoTables, holdout_ids: Sequence[str], train: TrainS
         fitted = fit_standardisation(side.loc[training].to_numpy(np.float64))
         rows = side.loc[[*training, *holdout_ids]].to_numpy(np.float64)
         columns.append(np.ldexp(standardise(rows, fitted, train.feature_clip).astype(np.float64), -FX))
-    n_train, y_train = len(training), label.loc[training].to_numpy(np.int8)
-    y = label.loc[list(holdout_ids)].to_numpy(np.int8)
+    n_train, y_train = len(training), np.asarray(label.loc[training], dtype=np.int8)
+    y = np.asarray(label.loc[list(holdout_ids)], dtype=np.int8)
     pooled = _fit(np.hstack(columns), y_train, n_train, train.l2)
     guest_only = _fit(columns[0], y_train, n_train, train.l2)
     return Reference(

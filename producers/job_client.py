@@ -18,6 +18,7 @@ from producers.topic_reader import (
     POLL_SECONDS,
     QUIET,
     BrokerUnavailableError,
+    Connection,
     Entry,
     TopicReader,
     check_topics,
@@ -42,15 +43,15 @@ def new_job_id(name: str, token: str | None = None) -> str:
 class JobClient:
     """Commands and views of one party. Use it as a context manager."""
 
-    def __init__(self, party: str, bootstrap_servers: str) -> None:
+    def __init__(self, party: str, connection: Connection) -> None:
         """Raises `BrokerUnavailableError`."""
         self.party = party
         self._commands = commands_topic(Stage.JOB, party)
-        check_topics(bootstrap_servers, (self._commands,))
-        self._reader = TopicReader(bootstrap_servers, events_topic(party))
+        check_topics(connection, (self._commands,))
+        self._reader = TopicReader(connection, events_topic(party))
         self._producer = Producer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **connection,
                 "enable.idempotence": True,
                 "message.timeout.ms": int(ANSWER_SECONDS * 1000),
             },
@@ -108,7 +109,7 @@ class JobClient:
 
     def retry(self, job_id: str) -> str:
         """Submit the spec of an ended job again under a new id, which is returned."""
-        view = self._job(job_id)
+        view = self.job(job_id)
         if not view.ended:
             raise JobError(f"{job_id} has not ended ({view.status}): cancel it first, or wait")
         if view.spec is None:
@@ -121,6 +122,15 @@ class JobClient:
         """All jobs of this party, as of now."""
         self._take(self._reader.read_to_end())
         return {job_id: view for job_id, view in self._views.items() if view.status is not JobStatus.UNKNOWN}
+
+    def job(self, job_id: str) -> JobView:
+        """The job as of now. Raises `JobError` when there is none of this id."""
+        views = self.views()
+        if job_id not in views:
+            close = [other for other in views if other.startswith(job_id)]
+            hint = f"; is it {close[0]}?" if len(close) == 1 else "; `isthmus job list` shows the jobs there are"
+            raise JobError(f"{self.party} knows no job {job_id}{hint}")
+        return views[job_id]
 
     def view(self, job_id: str) -> JobView | None:
         """What was heard of the job so far, without asking the broker again."""
@@ -147,7 +157,7 @@ class JobClient:
 
     def watch(self, job_id: str) -> Iterator[JobView]:
         """The view whenever it changes, until the job has ended. Raises `JobError` when there is no such job."""
-        view = self._job(job_id)
+        view = self.job(job_id)
         yield view
         while not view.ended:
             if self.poll():
@@ -170,16 +180,8 @@ class JobClient:
             raise JobError("; ".join(f"{m.path}: {m.message}" for m in view.refusals[-1].mistakes))
         return view
 
-    def _job(self, job_id: str) -> JobView:
-        views = self.views()
-        if job_id not in views:
-            close = [other for other in views if other.startswith(job_id)]
-            hint = f"; is it {close[0]}?" if len(close) == 1 else "; `isthmus job list` shows the jobs there are"
-            raise JobError(f"{self.party} knows no job {job_id}{hint}")
-        return views[job_id]
-
     def _open_job(self, job_id: str) -> JobView:
-        view = self._job(job_id)
+        view = self.job(job_id)
         if view.ended:
             raise JobError(f"{job_id} has ended already ({view.status})")
         return view

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from schemas.evaluation import ReportStored
 from schemas.jobs import (
     CommandRefused,
     JobAccepted,
@@ -26,7 +27,7 @@ from schemas.jobs import (
     Stage,
     StageStarted,
 )
-from schemas.record import Record
+from schemas.record import Blob, Record
 from schemas.tasks import Measure, TaskFailed, TaskProgressed, TaskResumed, TaskStarted, TaskSucceeded, TaskSuspended
 
 
@@ -115,6 +116,8 @@ class JobView:
     mistakes: tuple[Mistake, ...] = ()
     #: Commands that changed nothing, oldest first.
     refusals: tuple[CommandRefused, ...] = ()
+    #: At the guest: the evaluation report in its blob store.
+    report: Blob | None = None
 
     @property
     def ended(self) -> bool:
@@ -144,6 +147,8 @@ def apply(view: JobView | None, record: Record, timestamp_ms: int) -> JobView:
         view = JobView(job_id, party, JobStatus.UNKNOWN, timestamp_ms, timestamp_ms)
     if isinstance(record, CommandRefused):
         return replace(view, refusals=(*view.refusals, record))
+    if isinstance(record, ReportStored):
+        return replace(view, report=record.report)
     if view.ended:
         # A task may report after its job has ended; the end stands.
         return replace(view, tasks=_tasks_after(view, record, timestamp_ms))

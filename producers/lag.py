@@ -23,11 +23,20 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 
 from infra.topics import commands_topic, events_topic, exchange_topic, group_id
-from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, check_topics
+from producers.topic_reader import (
+    ANSWER_SECONDS,
+    FETCH_WAIT_MS,
+    QUIET,
+    BrokerUnavailableError,
+    Connection,
+    check_topics,
+)
 from schemas.jobs import Stage
 
 #: Counting stops here: beyond it, "far behind" is all that an operator needs.
 COUNT_LIMIT = 1000
+#: Of all stages together: an hour of training leaves more behind than anybody wants to wait for.
+READ_LIMIT = 5 * COUNT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -92,21 +101,23 @@ def stage_topics(party: str, stage: Stage) -> tuple[str, ...]:
     return (*topics, events_topic(party)) if stage is Stage.JOB else topics
 
 
-def measure_lag(bootstrap_servers: str, party: str) -> tuple[StageLag, ...]:
+def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
     """The lag of every stage of the party. Raises `BrokerUnavailableError`."""
     inputs = {stage: stage_topics(party, stage) for stage in Stage}
-    counts = check_topics(bootstrap_servers, tuple(topic for topics in inputs.values() for topic in topics))
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
+    counts = check_topics(connection, tuple(topic for topics in inputs.values() for topic in topics))
+    admin = AdminClient(dict(connection), logger=QUIET)
     groups = {stage: group_id(stage, party) for stage in Stage}
     members = _members(admin, tuple(groups.values()))
-    lags = []
+    positions: list[TopicPartition] = []
     for stage, topics in inputs.items():
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
-        positions = _committed(admin, groups[stage], partitions)
-        unread = _unread(bootstrap_servers, positions)
-        by_topic = tuple(unread.get(topic, TopicLag(topic, 0)) for topic in topics)
-        lags.append(StageLag(party, stage, groups[stage], by_topic, members.get(groups[stage])))
-    return tuple(lags)
+        positions += _committed(admin, groups[stage], partitions)
+    # No two stages read the same topic, so one consumer can look at all of them.
+    unread = _unread(connection, positions)
+    return tuple(
+        StageLag(party, stage, groups[stage], tuple(unread[topic] for topic in topics), members.get(groups[stage]))
+        for stage, topics in inputs.items()
+    )
 
 
 def _members(admin: AdminClient, groups: Sequence[str]) -> Mapping[str, int]:
@@ -141,15 +152,16 @@ class _Count:
     at_end: set[int] = field(default_factory=set)
 
 
-def _unread(bootstrap_servers: str, positions: list[TopicPartition]) -> dict[str, TopicLag]:
+def _unread(connection: Connection, positions: list[TopicPartition]) -> dict[str, TopicLag]:
     """Committed records after the positions, counted by topic."""
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap_servers,
+            **connection,
             "group.id": "isthmus-lag",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
         },
         logger=QUIET,
     )
@@ -157,9 +169,9 @@ def _unread(bootstrap_servers: str, positions: list[TopicPartition]) -> dict[str
     total, deadline = 0, time.monotonic() + ANSWER_SECONDS
     consumer.assign(positions)
     try:
-        while sum(len(count.at_end) for count in counts.values()) < len(positions) and total < COUNT_LIMIT:
+        while sum(len(count.at_end) for count in counts.values()) < len(positions) and total < READ_LIMIT:
             if time.monotonic() > deadline:
-                raise BrokerUnavailableError(f"the broker at {bootstrap_servers} answered too slowly: lag unknown")
+                raise BrokerUnavailableError("the broker answered too slowly: the lag is unknown")
             for message in consumer.consume(200, 0.1):
                 topic, partition, error = message.topic(), message.partition(), message.error()
                 if topic is None or partition is None:

@@ -195,6 +195,18 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} GB"
 
 
+def party_cards(spec: JobSpec) -> tuple[PartyCard, ...]:
+    """Who took part, and what each brought."""
+    cards = []
+    for role, share in (("guest", spec.guest), *(("host", host) for host in spec.hosts)):
+        text = f"has the label {spec.label} and {len(share.features)} columns" if role == "guest" else ""
+        text = text or f"has {len(share.features)} columns"
+        cards.append(
+            PartyCard(share.party, role, f"Brings the table {share.dataset}, {text}.", ", ".join(share.features))
+        )
+    return tuple(cards)
+
+
 def verdict_of(view: JobView, auc: float | None, auc_guest_only: float | None, auc_pooled: float | None) -> str:
     """The one sentence that a reader takes away."""
     if view.status is not JobStatus.SUCCEEDED:

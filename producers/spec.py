@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from infra.strict_yaml import parse_yaml
 from schemas.jobs import AlignSpec, EvaluateSpec, JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
 from streams.machines.job.validation import validate_spec
 
@@ -101,22 +102,6 @@ _PARTS: dict[str, type[_Strict]] = {
 }
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets the later of two equal keys win silently; in a spec that is always an accident."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key!r} occurs twice", key_node.start_mark
-                    )
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 #: What stands in for an unusable value while the rest of the spec is checked; mistakes about it are not reported twice.
 _STAND_INS: dict[str, Any] = {
     "name": "unnamed",
@@ -140,8 +125,8 @@ def read_spec(path: Path) -> JobSpec:
 def parse_spec(text: str) -> JobSpec:
     """Turn YAML text into a checked `JobSpec`. Raises `SpecError` with all mistakes of form and of meaning together."""
     try:
-        raw = yaml.load(text, _UniqueKeyLoader)  # noqa: S506  (a subclass of SafeLoader)
-    except yaml.YAMLError as error:
+        raw = parse_yaml(text)
+    except ValueError as error:
         raise SpecError([Mistake("", f"this is not YAML: {error}")]) from None
     if not isinstance(raw, dict):
         raise SpecError(

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from infra.settings import PartySettings
 from schemas.codec import DecodeError, decode
 from schemas.record import Record
 
 #: An idle broker answers within milliseconds; one that has just restarted may need some seconds to elect leaders.
 ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.1
+#: A fetch at the end of a topic is answered after this long; librdkafka's 500 would make every end half a second away.
+FETCH_WAIT_MS = 50
 
 #: What librdkafka says about lost connections helps nobody at a terminal: errors are reported in our words.
 QUIET = logging.getLogger("isthmus.librdkafka")
@@ -37,9 +40,19 @@ class Entry:
     problem: str = ""
 
 
-def check_topics(bootstrap_servers: str, topics: tuple[str, ...], seconds: float = ANSWER_SECONDS) -> dict[str, int]:
+#: Properties of Kafka clients, by their names in librdkafka; `bootstrap.servers` is among them.
+Connection = Mapping[str, str | int | bool]
+
+
+def connection_of(settings: PartySettings) -> Connection:
+    """How to reach the party's broker, as its settings say."""
+    return {**settings.kafka, "bootstrap.servers": settings.bootstrap_servers}
+
+
+def check_topics(connection: Connection, topics: tuple[str, ...], seconds: float = ANSWER_SECONDS) -> dict[str, int]:
     """Partition counts of the topics. Raises `BrokerUnavailableError` when no broker answers or a topic is missing."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers}, logger=QUIET)
+    bootstrap_servers = connection["bootstrap.servers"]
+    admin = AdminClient(dict(connection), logger=QUIET)
     try:
         known = admin.list_topics(timeout=seconds).topics
     except KafkaException:
@@ -59,17 +72,18 @@ def check_topics(bootstrap_servers: str, topics: tuple[str, ...], seconds: float
 class TopicReader:
     """Committed records of one topic from the beginning on."""
 
-    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, connection: Connection, topic: str) -> None:
         """Raises `BrokerUnavailableError`."""
-        self._count = check_topics(bootstrap_servers, (topic,))[topic]
+        self._count = check_topics(connection, (topic,))[topic]
         self._consumer = Consumer(
             {
-                "bootstrap.servers": bootstrap_servers,
+                **connection,
                 # A consumer must name a group even if it never joins one and never commits.
                 "group.id": "isthmus-reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
             },
             logger=QUIET,
         )

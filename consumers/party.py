@@ -1,0 +1,78 @@
+"""What a party's processes are made of: settings, keys, blobs and tables, opened once with clear errors."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.datasets import load_dataset
+from infra.object_store import ObjectStore, open_object_store
+from infra.secrets import PartySecrets, load_secrets
+from infra.settings import PartySettings, load_settings
+from schemas.jobs import JobSpec, ProposeJob, Role, Stage, SubmitJob
+from schemas.record import Record
+from schemas.tasks import StartTask
+from streams.dataset import Dataset, DatasetProblem
+from streams.engine.seal import Keyring
+from streams.kernels.ristretto import normalise_id
+
+
+@dataclass(frozen=True)
+class Party:
+    """An opened home."""
+
+    settings: PartySettings
+    secrets: PartySecrets
+    keyring: Keyring
+    objects: ObjectStore
+
+    @property
+    def name(self) -> str:
+        """The party's name."""
+        return self.settings.party
+
+
+def open_party(home: Path) -> Party:
+    """Raises `SettingsError`, `SecretsError`, `ObjectStoreError`: a person has to act."""
+    settings = load_settings(home)
+    secrets = load_secrets(home, settings.party, settings.peers)
+    keyring = Keyring(settings.party, secrets.private_key, secrets.peer_keys, secrets.storage_secret)
+    return Party(settings, secrets, keyring, open_object_store(settings))
+
+
+def make_prepare(party: Party) -> Callable[[Record], object | None]:
+    """Loads this party's table for the records whose steps need it; the engine calls it off its polling thread."""
+
+    def prepare(record: Record) -> Dataset | DatasetProblem | None:
+        match record:
+            case SubmitJob(spec=spec):
+                return load_share(party, spec)
+            case ProposeJob(spec=spec):
+                return load_share(party, spec)
+            case StartTask(spec=spec, stage=stage) if stage is not Stage.REGISTER:
+                return load_share(party, spec)
+        return None
+
+    return prepare
+
+
+def load_share(party: Party, spec: JobSpec) -> Dataset | DatasetProblem | None:
+    """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party."""
+    if spec.guest.party == party.name:
+        place, share, role = "guest", spec.guest, Role.GUEST
+    else:
+        found = next((pair for pair in enumerate(spec.hosts) if pair[1].party == party.name), None)
+        if found is None:
+            return None
+        place, share, role = f"hosts[{found[0]}]", found[1], Role.HOST
+    return load_dataset(
+        party.settings,
+        share,
+        role=role,
+        label=spec.label,
+        path_prefix=place,
+        normalise=functools.partial(normalise_id, id_type=spec.align.id_type),
+        fingerprint_key=party.secrets.derive("fingerprint"),
+    )

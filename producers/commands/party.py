@@ -1,0 +1,99 @@
+"""`isthmus party`: set up a party, run its processes, and decide about jobs that others propose."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from consumers.supervisor import run_supervisor
+from infra.secrets import create_secrets, load_secrets
+from infra.settings import FILE_NAME, load_settings, save_settings
+from infra.topics import party_topics
+from producers.commands.errors import CommandError
+from producers.commands.options import home_option, open_client
+from producers.job_view import describe
+from producers.leaks import ACCEPTED
+from producers.topic_reader import check_topics, connection_of
+from schemas.jobs import Leak
+
+LEAK = click.Choice([str(leak) for leak in Leak])
+
+
+@click.group()
+def party() -> None:
+    """Set up a party, run its processes, approve or decline jobs."""
+
+
+@party.command()
+@click.argument("name")
+@click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Address of the Kafka broker.")
+@click.option("--peer", "peers", multiple=True, help="Another party; repeat for more. Exchange keys with each.")
+@home_option
+def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
+    """Make the home of party NAME: settings, a key pair and a master secret."""
+    settings = {
+        "party": name,
+        "bootstrap_servers": bootstrap,
+        "peers": list(peers),
+        "datasets": {},
+        "object_store": {"kind": "directory", "path": "objects"},
+        "approval": {"auto": False, "accept_leaks": []},
+    }
+    path = save_settings(home, settings)
+    public_key = create_secrets(home, name)
+    click.echo(f"made {path} and keys of {name}; fingerprint {public_key.fingerprint}")
+    click.echo(
+        f"next: name your tables under `datasets` in {FILE_NAME}, give {home / 'keys' / 'party.pub'} to each peer,"
+    )
+    click.echo("take theirs with `isthmus keys trust FILE`, then `isthmus topics create` and `isthmus party run`")
+
+
+@party.command()
+@click.option(
+    "--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number of this set of processes."
+)
+@home_option
+def run(slot: int, home: Path) -> None:
+    """Run the party's processes until Ctrl-C, and start again what dies. Logs are in <home>/log."""
+    settings = load_settings(home)
+    load_secrets(home, settings.party, settings.peers)
+    topics = party_topics(settings.party, settings.topics.partitions)
+    check_topics(connection_of(settings), tuple(topic.name for topic in topics))
+    click.echo(f"running the processes of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends them")
+    sys.exit(run_supervisor(settings.home, slot, click.echo))
+
+
+@party.command()
+@click.argument("job_id")
+@click.option(
+    "--accept-leak", "leaks", multiple=True, type=LEAK, help="A leak that is accepted by name; repeat for more."
+)
+@home_option
+def approve(job_id: str, leaks: tuple[str, ...], home: Path) -> None:
+    """Let a job that another party proposed run on this party's data."""
+    _, client = open_client(home)
+    with client:
+        view = client.job(job_id)
+        missing = [leak for leak in view.leaks_to_accept if str(leak) not in leaks]
+        if missing:
+            texts = "\n".join(f"  {leak}: {ACCEPTED[leak]}" for leak in missing)
+            options = " ".join(f"--accept-leak {leak}" for leak in missing)
+            raise CommandError(
+                f"this job reveals more than its protocol's leak table:\n{texts}\nIf you accept: {options}"
+            )
+        view = client.approve(job_id, tuple(Leak(leak) for leak in leaks))
+    click.echo(f"{job_id}: {describe(view)}")
+
+
+@party.command()
+@click.argument("job_id")
+@click.option("--reason", default="declined by the operator", show_default=True, help="What stands in your own events.")
+@home_option
+def decline(job_id: str, reason: str, home: Path) -> None:
+    """Refuse a job that another party proposed."""
+    _, client = open_client(home)
+    with client:
+        view = client.decline(job_id, reason)
+    click.echo(f"{job_id}: {describe(view)}")
