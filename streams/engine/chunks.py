@@ -1,0 +1,66 @@
+"""Records too large for one Kafka record travel in pieces, and are put together again one piece at a time."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from schemas.envelope import SealedRecord
+from streams.engine.seal import Keyring, Stream, stream_of
+
+#: Kafka's default limit is 1,048,588 bytes a batch. The envelope adds some 300, the tag 16, the batch header 61.
+CHUNK_BYTES = 900_000
+#: A record of 460 MB; a peer that announces more wants our memory.
+MAX_CHUNKS = 512
+
+
+class ChunkError(Exception):
+    """An authenticated sender's chunks do not make a record."""
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What is here of a record whose chunks are still coming."""
+
+    pieces: tuple[bytes, ...] = ()
+
+
+def seal_chunks(
+    keyring: Keyring, stream: Stream, sequence: int, encoding: bytes, chunk_bytes: int = CHUNK_BYTES
+) -> tuple[SealedRecord, ...]:
+    """The envelopes that carry one record, in order. Raises `SealError`, and `ChunkError` for more than the limit."""
+    if len(encoding) <= chunk_bytes:
+        return (keyring.seal(stream, sequence, encoding),)
+    starts = range(0, len(encoding), chunk_bytes)
+    if len(starts) > MAX_CHUNKS:
+        raise ChunkError(f"a record of {len(encoding):,} bytes; the limit is {MAX_CHUNKS * chunk_bytes:,}")
+    digest = keyring.digest(stream, encoding)
+    return tuple(
+        keyring.seal(
+            stream,
+            sequence,
+            encoding[start : start + chunk_bytes],
+            chunk_index=index,
+            chunk_count=len(starts),
+            digest=digest,
+        )
+        for index, start in enumerate(starts)
+    )
+
+
+def add_chunk(keyring: Keyring, arrival: Arrival, envelope: SealedRecord, piece: bytes) -> tuple[Arrival, bytes | None]:
+    """Take the next chunk. Gives what is now here, and the whole encoding after the last chunk.
+
+    The caller has checked that the chunk is the next one. Raises `ChunkError`.
+    """
+    if not 1 <= envelope.chunk_count <= MAX_CHUNKS:
+        raise ChunkError(f"a record in {envelope.chunk_count} chunks; the limit is {MAX_CHUNKS}")
+    if envelope.chunk_count == 1:
+        return Arrival(), piece
+    pieces = (*arrival.pieces, piece)
+    if len(pieces) < envelope.chunk_count:
+        return Arrival(pieces), None
+    whole = b"".join(pieces)
+    if not hmac.compare_digest(keyring.digest(stream_of(envelope), whole), envelope.digest):
+        raise ChunkError(f"{len(pieces)} chunks of {len(whole):,} bytes do not have the digest of the last one")
+    return Arrival(), whole

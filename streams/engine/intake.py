@@ -1,0 +1,185 @@
+"""From a record of the log to what the machine is told: who said it, is it new, is it whole, may it be said here.
+
+| what came | what follows |
+|---|---|
+| not Avro, not ours, not for us, does not open, in the wrong place | a dead letter (`UndeliverableError`) |
+| an envelope that was taken before | nothing |
+| a chunk that is not the last | it is kept |
+| an authentic envelope that leaves a gap, or has unusable content | `PeerFault` with blame, `LocalFault` if our own |
+| a `TimerFired` of an older generation | nothing |
+| anything else | the record |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.codec import DecodeError, decode
+from schemas.conversion import blob_walker
+from schemas.envelope import SealedRecord
+from schemas.jobs import Reason
+from schemas.record import Blob, Record
+from schemas.tasks import LocalFault, PeerFault, TimerFired
+from streams.engine.chunks import Arrival, ChunkError, add_chunk
+from streams.engine.dead_letter import UndeliverableError
+from streams.engine.jobs import Job, Peer, Progress
+from streams.engine.partitioner import partition_of
+from streams.engine.ports import InputRecord
+from streams.engine.seal import Keyring, SealError
+from streams.engine.timers import accept_fired
+from streams.engine.topics import StageTopics
+
+#: Above this no honest counter comes; it leaves room to count on in an Avro long.
+MAX_SEQUENCE = 2**62
+#: Records of these modules are between processes of one party: a peer that sends one pretends to be us.
+PRIVATE_MODULES = ("schemas.tasks", "schemas.deadletter", "schemas.envelope")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The job with its streams moved on, and what its machine is told, if anything."""
+
+    job: Job
+    record: Record | None = None
+    #: The authenticated sender of `record`; the own party for faults.
+    sender: str = ""
+
+
+class Intake:
+    """Takes the records of one stage's input topics."""
+
+    def __init__(
+        self,
+        topics: StageTopics,
+        keyring: Keyring,
+        load_blob: Callable[[Blob], bytes],
+        partition_count: Callable[[str], int],
+    ) -> None:
+        self._topics = topics
+        self._keyring = keyring
+        self._load_blob = load_blob
+        self._partition_count = partition_count
+
+    def take(self, raw: InputRecord, find_job: Callable[[str], Job]) -> Taken | None:
+        """Decide about one record; None when it concerns no job of ours. Raises `UndeliverableError`."""
+        record = self._decode(raw)
+        job_id = self._job_id(raw)
+        if isinstance(record, SealedRecord):
+            self._check_address(raw, record, job_id)
+            return self._take_sealed(raw, record, find_job(job_id))
+        return self._take_plain(raw, record, job_id, find_job)
+
+    def _decode(self, raw: InputRecord) -> Record:
+        if raw.value is None:
+            raise UndeliverableError("a record without a value")
+        try:
+            return decode(raw.value, self._load_blob)
+        except DecodeError as error:
+            raise UndeliverableError(f"cannot be decoded: {error}") from error
+
+    def _job_id(self, raw: InputRecord) -> str:
+        try:
+            job_id = (raw.key or b"").decode()
+        except UnicodeDecodeError as error:
+            raise UndeliverableError("the key is not a job id: not UTF-8") from error
+        if not raw.key:
+            raise UndeliverableError("a record without a key; the key is the job id")
+        expected = partition_of(raw.key, self._partition_count(raw.topic))
+        if raw.partition != expected:
+            raise UndeliverableError(
+                f"key {job_id!r} belongs in partition {expected}, CRC-32 of the key modulo the number of partitions:"
+                " set the client's partitioner to that of librdkafka"
+            )
+        return job_id
+
+    # --- plain records ---
+
+    def _take_plain(
+        self, raw: InputRecord, record: Record, job_id: str, find_job: Callable[[str], Job]
+    ) -> Taken | None:
+        name = type(record).__name__
+        if raw.topic == self._topics.events:
+            if type(record) not in self._topics.plain_events:
+                return None
+        elif raw.topic != self._topics.commands or type(record) not in self._topics.plain_commands:
+            raise UndeliverableError(f"a plain {name} is not accepted on {raw.topic}")
+        if getattr(record, "job_id", None) != job_id:
+            raise UndeliverableError(f"the key is {job_id!r}, but the {name} is about another job")
+        return Taken(find_job(job_id), record, self._topics.party)
+
+    # --- sealed records ---
+
+    def _check_address(self, raw: InputRecord, envelope: SealedRecord, job_id: str) -> None:
+        own = self._topics.party
+        if raw.topic == self._topics.commands:
+            is_allowed = envelope.sender == own
+        elif raw.topic == self._topics.exchange:
+            is_allowed = envelope.sender != own and envelope.sender in self._keyring.peers
+        else:
+            is_allowed = False
+        if not is_allowed:
+            raise UndeliverableError(f"a sealed record of {envelope.sender!r} is not accepted on {raw.topic}")
+        addressed = (envelope.receiver, envelope.stage, envelope.job_id)
+        if addressed != (own, self._topics.stage, job_id):
+            raise UndeliverableError(
+                f"addressed to {envelope.receiver!r}, stage {envelope.stage!r}, job {envelope.job_id!r};"
+                f" found at {own!r}, stage {self._topics.stage!r}, key {job_id!r}"
+            )
+
+    def _take_sealed(self, raw: InputRecord, envelope: SealedRecord, job: Job) -> Taken:
+        try:
+            piece = self._keyring.open(envelope)
+        except SealError as error:
+            raise UndeliverableError(str(error)) from error
+        if not envelope.sequence < MAX_SEQUENCE:
+            raise UndeliverableError(f"sequence {envelope.sequence} is out of range")
+        peer = Peer(envelope.sender, envelope.origin)
+        progress = job.received.get(peer, Progress())
+        position = (envelope.sequence, envelope.chunk_index)
+        if position < progress.expected:
+            return Taken(job)
+        if envelope.sender != self._topics.party:
+            job = job.with_received_bytes(len(raw.value or b""))
+        after = Progress(envelope.sequence + 1)
+        if position > progress.expected:
+            detail = f"record {position} of stage {envelope.origin} came where {progress.expected} was expected"
+            return self._fault(job.with_progress(peer, after), envelope.sender, detail)
+        try:
+            arrival, whole = add_chunk(self._keyring, progress.arrival, envelope, piece)
+        except ChunkError as error:
+            return self._fault(job.with_progress(peer, after), envelope.sender, str(error))
+        if whole is None:
+            return Taken(job.with_progress(peer, Progress(envelope.sequence, Arrival(arrival.pieces))))
+        return self._take_whole(job.with_progress(peer, after), envelope, whole)
+
+    def _take_whole(self, job: Job, envelope: SealedRecord, whole: bytes) -> Taken:
+        try:
+            record = decode(whole, self._load_blob)
+        except DecodeError as error:
+            return self._fault(job, envelope.sender, f"a record that cannot be decoded: {error}")
+        if envelope.sender != self._topics.party and (problem := _find_foreign(record)):
+            return self._fault(job, envelope.sender, problem)
+        if getattr(record, "job_id", job.job_id) != job.job_id:
+            return self._fault(job, envelope.sender, f"a {type(record).__name__} about another job")
+        if isinstance(record, TimerFired):
+            accepted = accept_fired(job, record)
+            return Taken(job) if accepted is None else Taken(accepted, record, self._topics.party)
+        return Taken(job, record, envelope.sender)
+
+    def _fault(self, job: Job, sender: str, detail: str) -> Taken:
+        own = self._topics.party
+        if sender == own:
+            return Taken(job, LocalFault(job.job_id, Reason.INTERNAL_ERROR, f"our own stages: {detail}"), own)
+        return Taken(job, PeerFault(job.job_id, sender, Reason.PROTOCOL_VIOLATION, detail), own)
+
+
+def _find_foreign(record: Record) -> str:
+    """Why a peer may not send this, or nothing."""
+    module = type(record).__module__
+    if module in PRIVATE_MODULES or module.endswith("_states"):
+        return f"a {type(record).__name__}, which is private to a party"
+    walk = blob_walker(type(record))
+    if walk is not None and any(True for _ in walk(record)):
+        return f"a {type(record).__name__} that refers to a blob: parties do not share stores"
+    return ""

@@ -1,0 +1,76 @@
+"""What the engine has in memory for one job. Immutable: a step makes a new one, and only a commit makes it count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from schemas.record import Blob, Record
+from streams.engine.chunks import Arrival
+from streams.machine import Traffic
+
+
+class Peer(NamedTuple):
+    """The other end of a stream: a party (often the own one) and its stage."""
+
+    party: str
+    stage: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an incoming stream has been read: the record that is next, and what is here of it."""
+
+    next_sequence: int = 0
+    arrival: Arrival = Arrival()
+
+    @property
+    def expected(self) -> tuple[int, int]:
+        """(sequence, chunk index) of the next envelope."""
+        return self.next_sequence, len(self.arrival.pieces)
+
+
+@dataclass(frozen=True)
+class Timer:
+    """A timer that is set. `is_sent`: its `TimerFired` is in the log."""
+
+    due_at_ms: int
+    generation: int
+    is_sent: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """`machine` is the encoding of the machine's state, empty before the first step; `state` the same, decoded."""
+
+    job_id: str
+    machine: bytes = b""
+    #: Set when the encoding is too large for a state record; `machine` may then be unloaded (empty).
+    machine_blob: Blob | None = None
+    state: Record | None = field(default=None, compare=False)
+    received: Mapping[Peer, Progress] = field(default_factory=dict)
+    sent: Mapping[Peer, int] = field(default_factory=dict)
+    timers: Mapping[str, Timer] = field(default_factory=dict)
+    next_generation: int = 1
+    traffic: Traffic = Traffic()
+
+    def with_progress(self, peer: Peer, progress: Progress) -> Job:
+        """The incoming stream has come so far."""
+        return replace(self, received={**self.received, peer: progress})
+
+    def with_sent(self, peer: Peer, next_sequence: int) -> Job:
+        """The outgoing stream has come so far."""
+        return replace(self, sent={**self.sent, peer: next_sequence})
+
+    def with_received_bytes(self, size: int) -> Job:
+        """An envelope of this size came through the door."""
+        t = self.traffic
+        counted = replace(t, bytes_received=t.bytes_received + size, records_received=t.records_received + 1)
+        return replace(self, traffic=counted)
+
+    def with_sent_bytes(self, size: int) -> Job:
+        """An envelope of this size leaves through the door."""
+        t = self.traffic
+        counted = replace(t, bytes_sent=t.bytes_sent + size, records_sent=t.records_sent + 1)
+        return replace(self, traffic=counted)

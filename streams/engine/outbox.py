@@ -1,0 +1,109 @@
+"""From what a machine wants to send to records of the log: addressed, numbered, sealed, cut in chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from schemas.codec import encode
+from schemas.conversion import blob_walker
+from schemas.record import Record
+from streams.engine.chunks import CHUNK_BYTES, seal_chunks
+from streams.engine.jobs import Job, Peer
+from streams.engine.partitioner import partition_of
+from streams.engine.ports import OutputRecord
+from streams.engine.seal import Keyring, SealError, Stream
+from streams.engine.timers import cancel_timer, set_timer
+from streams.engine.topics import StageTopics
+from streams.machine import CancelTimer, Output, SetTimer, ToEvents, ToPeer, ToRegistry, ToStage
+
+
+class UnreachableError(Exception):
+    """There is no way to a party or stage: no key, or no topic. The text says what is missing."""
+
+
+class OutputError(Exception):
+    """A machine wants to send what must not or cannot be sent: a bug in it."""
+
+
+class Outbox:
+    """Makes the output records of one stage at one party."""
+
+    def __init__(
+        self,
+        topics: StageTopics,
+        keyring: Keyring,
+        partition_count: Callable[[str], int],
+        now_ms: Callable[[], int],
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
+        self._topics = topics
+        self._keyring = keyring
+        self._partition_count = partition_count
+        self._now_ms = now_ms
+        self._chunk_bytes = chunk_bytes
+
+    def send(
+        self, job: Job, outputs: Iterable[Output], *, skip_unreachable: bool = False
+    ) -> tuple[Job, list[OutputRecord]]:
+        """The job after sending, and the records, in order.
+
+        Raises `OutputError`, `EncodeError`, and `UnreachableError` unless what is unreachable shall be left out.
+        """
+        records: list[OutputRecord] = []
+        for output in outputs:
+            try:
+                job = self._send_one(job, output, records)
+            except UnreachableError:
+                if not skip_unreachable:
+                    raise
+        return job, records
+
+    def _send_one(self, job: Job, output: Output, records: list[OutputRecord]) -> Job:
+        match output:
+            case ToPeer(party, record):
+                if party == self._topics.party:
+                    raise OutputError(f"a {type(record).__name__} to the own party as a peer; use ToStage")
+                _check_shareable(record)
+                return self._seal(job, party, self._topics.stage, self._topics.exchange_of(party), record, records)
+            case ToStage(stage, record):
+                return self._seal(job, self._topics.party, stage, self._topics.commands_of(stage), record, records)
+            case ToEvents(record):
+                records.append(self._plain(self._topics.events, job.job_id, record))
+            case ToRegistry(key, record):
+                records.append(self._plain(self._topics.registry, key, record))
+            case SetTimer(name, delay_ms):
+                return set_timer(job, name, self._now_ms() + delay_ms)
+            case CancelTimer(name):
+                return cancel_timer(job, name)
+        return job
+
+    def _seal(
+        self, job: Job, receiver: str, stage: str, topic: str, record: Record, records: list[OutputRecord]
+    ) -> Job:
+        peer = Peer(receiver, stage)
+        sequence = job.sent.get(peer, 0)
+        stream = Stream(self._topics.party, receiver, job.job_id, self._topics.stage, stage)
+        key = job.job_id.encode()
+        try:
+            partition = partition_of(key, self._partition_count(topic))
+            envelopes = seal_chunks(self._keyring, stream, sequence, encode(record), self._chunk_bytes)
+        except (SealError, LookupError) as error:
+            raise UnreachableError(str(error.args[0])) from error
+        for envelope in envelopes:
+            value = encode(envelope)
+            records.append(OutputRecord(topic, partition, key, value))
+            if receiver != self._topics.party:
+                job = job.with_sent_bytes(len(value))
+        return job.with_sent(peer, sequence + 1)
+
+    def _plain(self, topic: str, key: str, record: Record) -> OutputRecord:
+        value = encode(record)
+        if len(value) > CHUNK_BYTES:
+            raise OutputError(f"a {type(record).__name__} of {len(value):,} bytes; plain records have {CHUNK_BYTES:,}")
+        return OutputRecord(topic, partition_of(key.encode(), self._partition_count(topic)), key.encode(), value)
+
+
+def _check_shareable(record: Record) -> None:
+    walk = blob_walker(type(record))
+    if walk is not None and any(True for _ in walk(record)):
+        raise OutputError(f"a {type(record).__name__} to a peer refers to a blob: parties do not share stores")

@@ -1,0 +1,54 @@
+"""Timers: absolute due times in the job's own state, and `TimerFired` records in the log when they are due.
+
+       set -----> waiting --due--> sent --read back from the log--> the machine is told, the timer is gone
+                     |               |
+                     +-- cancel, or set again --> what is in the log is of an older generation and is passed over
+
+Being a record of the own command topic, a timer that fired has its place among the other inputs, the same after a crash.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from schemas.tasks import TimerFired
+from streams.engine.jobs import Job, Timer
+
+
+def set_timer(job: Job, name: str, due_at_ms: int) -> Job:
+    """Set or replace the timer."""
+    timers = {**job.timers, name: Timer(due_at_ms, job.next_generation)}
+    return replace(job, timers=timers, next_generation=job.next_generation + 1)
+
+
+def cancel_timer(job: Job, name: str) -> Job:
+    """Forget the timer, if there is one."""
+    if name not in job.timers:
+        return job
+    return replace(job, timers={key: timer for key, timer in job.timers.items() if key != name})
+
+
+def next_due_ms(job: Job) -> int | None:
+    """When the job's next timer has to be sent."""
+    return min((timer.due_at_ms for timer in job.timers.values() if not timer.is_sent), default=None)
+
+
+def send_due(job: Job, now_ms: int) -> tuple[Job, tuple[TimerFired, ...]]:
+    """Mark the due timers as sent. Gives their records, earliest first."""
+    due = [
+        (t.due_at_ms, t.generation, name) for name, t in job.timers.items() if not t.is_sent and t.due_at_ms <= now_ms
+    ]
+    if not due:
+        return job, ()
+    due.sort()
+    timers = {**job.timers, **{name: replace(job.timers[name], is_sent=True) for _, _, name in due}}
+    fired = tuple(TimerFired(job.job_id, name, generation) for _, generation, name in due)
+    return replace(job, timers=timers), fired
+
+
+def accept_fired(job: Job, fired: TimerFired) -> Job | None:
+    """The job without the timer; None when the timer was set again or cancelled since."""
+    timer = job.timers.get(fired.name)
+    if timer is None or timer.generation != fired.generation:
+        return None
+    return cancel_timer(job, fired.name)

@@ -1,0 +1,44 @@
+"""Which topics a stage's process reads and writes, and what may lie on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas.jobs import ApproveJob, CancelJob, DeclineJob, SubmitJob
+from schemas.record import Record
+from schemas.tasks import TaskFailed, TaskProgressed, TaskResumed, TaskStarted, TaskSucceeded, TaskSuspended
+
+#: What clients may put on the command topic of stage `job`, in plain Avro.
+CLIENT_COMMANDS: frozenset[type[Record]] = frozenset({SubmitJob, CancelJob, ApproveJob, DeclineJob})
+#: The events that stage `job` acts on; it passes over the others.
+TASK_EVENTS: frozenset[type[Record]] = frozenset(
+    {TaskStarted, TaskProgressed, TaskSuspended, TaskResumed, TaskSucceeded, TaskFailed}
+)
+
+
+@dataclass(frozen=True)
+class StageTopics:
+    """The topics of one stage at one party. Inputs and state have equally many partitions."""
+
+    party: str
+    stage: str
+    commands: str
+    exchange: str
+    state: str
+    events: str
+    registry: str
+    dead_letter: str
+    #: A peer's exchange topic of this stage.
+    exchange_of: Callable[[str], str]
+    #: The own command topic of a stage.
+    commands_of: Callable[[str], str]
+    #: Plain records accepted on `commands`; any other plain record there is a dead letter.
+    plain_commands: frozenset[type[Record]] = frozenset()
+    #: Plain records taken from `events`; none: the topic is not an input.
+    plain_events: frozenset[type[Record]] = frozenset()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the process's group subscribes to."""
+        return (self.commands, self.exchange, *((self.events,) if self.plain_events else ()))
