@@ -81,6 +81,7 @@ class Outcome:
     pooled_auc: float = 0.0
     pooled_ks: float = 0.0
     guest_auc: float = 0.0
+    weights: tuple[tuple[int, ...], ...] = ()
     weight_gap: float = 0.0
 
     @property
@@ -147,6 +148,7 @@ def run(table: Table, settings: Settings, seed: int = 0, holdout: float = 0.3) -
     outcome.losses.append(fit.loss)
     outcome.guest_auc = metrics.auc(table.label[rest], linear_predictor(blocks[0].columns[rest], fit.weights))
     make_passes(blocks, table.label, train, rest, settings, outcome)
+    outcome.weights = tuple(block.weights for block in blocks)
     compare(outcome, blocks, train, rest, table.label, settings.l2)
     return outcome
 

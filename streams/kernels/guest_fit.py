@@ -43,7 +43,9 @@ def penalties(columns: int, l2: float, *, intercept: bool) -> tuple[float, ...]:
 
 def penalty_term(weights: Sequence[int], penalty: Sequence[float]) -> float:
     """sum_j penalty_j / 2 w_j^2 for weights in fixed point."""
-    return 0.5 * math.fsum(p * math.ldexp(w, -WEIGHT_BITS) ** 2 for w, p in zip(weights, penalty, strict=True))
+    real = [math.ldexp(w, -WEIGHT_BITS) for w in weights]
+    # w * w, not w ** 2: the latter is the C library's pow, which need not be rounded correctly.
+    return 0.5 * math.fsum(p * (w * w) for w, p in zip(real, penalty, strict=True))
 
 
 def penalised_loss(

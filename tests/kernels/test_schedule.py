@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 import pytest
 
 from benchmarks.glm_simulation import Settings, Table, breast_cancer, run
-from streams.kernels.link_table import Basis
+from streams.kernels.link_table import MAX_SHARE_OUTSIDE, Basis
 
 DEMO = Settings(guest_clip=6, host_clip=24, rank=8, coarse_passes=3, l2=10, tolerance=1e-3)
 
@@ -69,6 +70,21 @@ def test_a_host_with_few_columns_shares_no_scalars_and_still_gets_there() -> Non
 def test_the_integrated_loss_follows_the_true_one() -> None:
     outcome = run(credit_like(0), Settings(), 0)
     assert outcome.losses[-1] == pytest.approx(outcome.exact_losses[-1], rel=5e-3)
+
+
+def test_a_model_is_the_same_integers_on_every_machine() -> None:
+    """No BLAS, no LAPACK, no libm between the table and these weights: their digest is a constant of the project."""
+    weights = run(breast_cancer(), DEMO, 0).weights
+    assert hashlib.sha256(repr(weights).encode()).hexdigest()[:16] == "b540e5a12d1c71c1"
+
+
+def test_rows_somewhat_outside_the_box_cost_little() -> None:
+    """5 % of the host's logits beyond its clip; the gate refuses at 1 %."""
+    table = credit_like(1)
+    outcome = run(table, Settings(host_clip=3.0, guest_clip=4.0), 1)
+    n_train = 4_200
+    assert MAX_SHARE_OUTSIDE < max(outcome.outside[-1]) / n_train < 0.1
+    assert abs(outcome.auc[-1] - outcome.pooled_auc) <= 3e-4
 
 
 def test_two_runs_give_the_same_bits() -> None:
