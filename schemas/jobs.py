@@ -100,9 +100,9 @@ class TrainSpec(Record):
     privacy: Privacy = Privacy.SPLIT_LINK
     l2: float = 1.0
     max_passes: int = 12
-    tolerance: float = 1e-4
+    tolerance: float = 3e-4
     rank: int = 6
-    coarse_passes: int = 5
+    coarse_passes: int = 3
     sup_error: float = 0.0
     guest_logit_clip: float = 8.0
     host_logit_clip: float = 4.0
