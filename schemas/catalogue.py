@@ -25,6 +25,7 @@ MODULES = (
     "schemas.alignment",
     "schemas.training",
     "schemas.evaluation",
+    "schemas.registration",
     "schemas.models",
     "schemas.job_states",
     "schemas.alignment_states",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.jobs import DataProfile, Reason, Stage
@@ -55,7 +55,7 @@ class Task:
         """`done` of `total` units are behind us."""
         return ToEvents(TaskProgressed(self.job_id, self.stage, self.party, done, total, unit, detail))
 
-    def succeeded(self, event: Event, measures: dict[str, float]) -> ToEvents:
+    def succeeded(self, event: Event, measures: Mapping[str, float]) -> ToEvents:
         """The task ended well."""
         listed = tuple(Measure(name, float(value)) for name, value in measures.items())
         t = event.traffic
