@@ -1,0 +1,146 @@
+"""The container files say what the code says: the same commands, versions and broker settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from consumers.supervisor import PROCESSES
+from infra.broker.configuration import server_properties
+from infra.broker.jars import KAFKA_VERSION
+from infra.strict_yaml import parse_yaml
+from producers.cli import main
+from schemas.jobs import PIPELINE
+from tests.tidy.sources import PACKAGES, ROOT
+
+DEPLOY = ROOT / "infra" / "deploy"
+COMPOSE_TEXT = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+COMPOSE: dict[str, Any] = parse_yaml(COMPOSE_TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+PARTIES = ("acme", "globex")
+#: Keys of a service in the Compose specification that this project uses; anything else is a misspelling.
+SERVICE_KEYS = {
+    "build", "cap_drop", "command", "depends_on", "environment", "healthcheck", "image", "init", "read_only", "restart",
+    "security_opt", "stop_grace_period", "tmpfs", "volumes",
+}  # fmt: skip
+
+
+def _parse_with_the_cli(words: list[str]) -> str:
+    """Let the real command line parse `words`; the path of the command that would run. Raises `click.UsageError`."""
+    command: click.Command = main
+    context = click.Context(main, info_name="isthmus")
+    path = []
+    while isinstance(command, click.Group):
+        name, found, words = command.resolve_command(context, words)
+        assert name is not None
+        assert found is not None
+        path.append(name)
+        command, context = found, click.Context(found, info_name=name, parent=context)
+    command.make_context(path[-1], words, parent=context.parent)
+    return " ".join(path)
+
+
+@pytest.mark.parametrize("party", PARTIES)
+def test_a_party_runs_by_the_command_that_people_run(party: str) -> None:
+    assert _parse_with_the_cli(list(SERVICES[party]["command"])) == "party run"
+    assert _parse_with_the_cli(list(SERVICES[f"{party}-topics"]["command"])) == "topics create"
+
+
+def test_the_commands_in_the_comments_exist() -> None:
+    found = re.findall(r"docker compose run --rm (\w+) (.*)", COMPOSE_TEXT)
+    assert [service for service, _ in found] == list(PARTIES)
+    for _, words in found:
+        assert _parse_with_the_cli(shlex.split(words)) == "party init"
+
+
+def test_a_wrong_command_would_be_found() -> None:
+    with pytest.raises(click.UsageError):
+        _parse_with_the_cli(["party", "start"])
+    with pytest.raises(click.UsageError):
+        _parse_with_the_cli(["party", "run", "--hme", "/party"])
+
+
+def test_what_party_run_starts_covers_every_stage_once_and_exists() -> None:
+    stages = []
+    for option, module, *arguments in PROCESSES.values():
+        assert option == "-m"
+        assert importlib.util.find_spec(module) is not None, module
+        stages.append(arguments[-1] if arguments else {"consumers.model_registrar": "register"}.get(module, "job"))
+    assert sorted(stages) == sorted(["job", *PIPELINE])
+
+
+def test_services_have_known_keys_and_refer_to_what_there_is() -> None:
+    for name, service in SERVICES.items():
+        assert set(service) <= SERVICE_KEYS, name
+        for dependency, condition in service.get("depends_on", {}).items():
+            assert dependency in SERVICES
+            assert condition["condition"] in ("service_healthy", "service_completed_successfully")
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source.startswith("./") or source in COMPOSE["volumes"], volume
+
+
+def test_no_party_sees_the_home_of_another_and_nothing_is_published() -> None:
+    for name, service in SERVICES.items():
+        party = name.removesuffix("-topics")
+        homes = {volume.split(":")[0] for volume in service["volumes"] if ":/party" in volume}
+        assert homes == ({f"{party}-home"} if party in PARTIES else set())
+        assert "ports" not in service
+
+
+def test_no_key_or_password_is_in_the_environment() -> None:
+    for service in SERVICES.values():
+        for name in service.get("environment", {}):
+            assert not re.search(r"PASSWORD|SECRET|TOKEN|ACCESS_KEY", name), name
+
+
+def test_the_broker_is_the_version_and_the_settings_that_the_tests_run_on() -> None:
+    assert SERVICES["broker"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
+    tested = server_properties(Path("data"), 1, 2)
+    #: What is different in a container, or a matter of the embedded broker's size only.
+    own = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
+    for name, value in SERVICES["broker"]["environment"].items():
+        property_name = name.removeprefix("KAFKA_").lower().replace("_", ".")
+        if property_name not in own:
+            assert tested[property_name] == value, property_name
+
+
+def _instructions() -> list[tuple[str, str]]:
+    lines = [line for line in DOCKERFILE.splitlines() if line and not line.startswith("#")]
+    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
+
+
+def test_the_image_is_built_from_the_lock_and_runs_as_nobody_special() -> None:
+    instructions = _instructions()
+    known = {"FROM", "WORKDIR", "RUN", "ENV", "COPY", "USER", "VOLUME", "ENTRYPOINT", "CMD"}
+    assert {name for name, _ in instructions} <= known
+    for name, rest in instructions:
+        if name == "FROM":
+            assert re.match(r"python:3\.1[1-3]-slim-\w+", rest), rest
+        if name == "RUN" and "pip install" in rest:
+            assert "--require-hashes -r requirements.lock" in rest or "--no-deps --no-build-isolation" in rest
+    assert [rest for name, rest in instructions if name == "USER"] == ["isthmus"]
+    assert ("ENTRYPOINT", '["isthmus"]') in instructions
+    assert instructions.index(("USER", "isthmus")) > max(
+        index for index, (name, _) in enumerate(instructions) if name == "RUN"
+    )
+
+
+def test_the_image_gets_every_package_and_nothing_private() -> None:
+    copied = {
+        word for name, rest in _instructions() if name == "COPY" and "--from" not in rest for word in rest.split()
+    }
+    allowed = set((DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").split())
+    assert set(PACKAGES) <= copied
+    assert "*" in allowed
+    for source in copied:
+        if not source.startswith("./"):
+            assert f"!{source}" in allowed, source
+            assert (ROOT / source).exists(), source
