@@ -1,7 +1,7 @@
 """Who may do what on a cluster, derived from the catalogue: least privilege, as data.
 
 Principals are named after a party and what it runs: `acme.train` is acme's train process, `acme.client` submits and
-watches jobs, `acme.operator` looks at lag and dead letters. Only a stage process crosses organisations, and only by
+watches jobs, `acme.view` keeps the live view of them, `acme.operator` looks at lag and dead letters. Only a stage process crosses organisations, and only by
 writing to the exchange topics of its own stage at its peers.
 """
 
@@ -24,10 +24,11 @@ from infra.topics import (
     group_id,
     party_topics,
     registry_topic,
+    view_topic,
 )
 from schemas.jobs import PIPELINE, Stage
 
-CLIENT, OPERATOR = "client", "operator"
+CLIENT, OPERATOR, VIEW = "client", "operator", "view"
 #: Stage -> the stages of the same party that it sends records to, itself included (continuations, timers).
 HAND_OVERS: dict[Stage, tuple[Stage, ...]] = {
     Stage.JOB: (Stage.JOB, *PIPELINE),
@@ -72,7 +73,7 @@ class Rule:
 
 
 def principal_name(party: str, process: str) -> str:
-    """How the process (a stage, `client` or `operator`) of `party` is known to the cluster."""
+    """How the process (a stage, `view`, `client` or `operator`) of `party` is known to the cluster."""
     check_party_name(party)
     return f"{party}.{process}"
 
@@ -80,7 +81,7 @@ def principal_name(party: str, process: str) -> str:
 def access_rules(party: str, peers: tuple[str, ...]) -> tuple[Rule, ...]:
     """Every right of the principals of `party`, sorted."""
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
-    rules |= _client_rules(party) | _operator_rules(party)
+    rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
     return tuple(sorted(rules))
 
 
@@ -108,10 +109,21 @@ def _stage_rules(party: str, stage: Stage, peers: tuple[str, ...]) -> set[Rule]:
     return rules
 
 
+def _view_rules(party: str) -> set[Rule]:
+    principal = principal_name(party, VIEW)
+    return {
+        Rule(principal, Operation.READ, Resource.TOPIC, events_topic(party)),
+        # It restores itself from what it wrote.
+        Rule(principal, Operation.READ, Resource.TOPIC, view_topic(party)),
+        Rule(principal, Operation.WRITE, Resource.TOPIC, view_topic(party)),
+        Rule(principal, Operation.READ, Resource.GROUP, group_id(VIEW, party)),
+    }
+
+
 def _client_rules(party: str) -> set[Rule]:
     principal = principal_name(party, CLIENT)
     rules = {Rule(principal, Operation.WRITE, Resource.TOPIC, commands_topic(Stage.JOB, party))}
-    for name in (events_topic(party), registry_topic(party)):
+    for name in (events_topic(party), registry_topic(party), view_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules
 
@@ -119,8 +131,8 @@ def _client_rules(party: str) -> set[Rule]:
 def _operator_rules(party: str) -> set[Rule]:
     principal = principal_name(party, OPERATOR)
     rules = {Rule(principal, Operation.DESCRIBE, Resource.TOPIC, topic.name) for topic in party_topics(party)}
-    rules |= {Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party)) for stage in Stage}
-    for name in (events_topic(party), registry_topic(party), dead_letter_topic(party)):
+    rules |= {Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party)) for stage in (*Stage, VIEW)}
+    for name in (events_topic(party), registry_topic(party), view_topic(party), dead_letter_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules
 

@@ -9,7 +9,8 @@ from schemas.jobs import Stage
 
 #: Follows a topic's name; a change that old processes could not live with gets a new version and new topics.
 VERSION = "v1"
-#: Commands, exchange, state and events of a party have equally many: state is written to the partition of its input.
+#: Commands, exchange, state, events and view of a party have equally many: state and view are written to the partition
+#: of their input.
 PARTITIONS = 4
 
 _DAY_MS = 86_400_000
@@ -34,6 +35,7 @@ class Kind(StrEnum):
     STATE = "state"
     EVENTS = "events"
     REGISTRY = "registry"
+    VIEW = "view"
     DEAD_LETTER = "deadletter"
 
 
@@ -75,6 +77,11 @@ def registry_topic(party: str) -> str:
     return f"vfl.model.registry.{party}.{VERSION}"
 
 
+def view_topic(party: str) -> str:
+    """How the jobs of `party` stand now, for everyone inside it: one record a job."""
+    return f"vfl.job.view.{party}.{VERSION}"
+
+
 def dead_letter_topic(party: str) -> str:
     """What a process of `party` could not read."""
     return f"vfl.deadletter.{party}.{VERSION}"
@@ -104,6 +111,7 @@ def party_topics(party: str, partitions: int = PARTITIONS) -> tuple[Topic, ...]:
         topics.append(Topic(state_topic(stage, party), Kind.STATE, party, stage, partitions, _compacted()))
     topics.append(Topic(events_topic(party), Kind.EVENTS, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
     topics.append(Topic(registry_topic(party), Kind.REGISTRY, party, None, partitions, _compacted()))
+    topics.append(Topic(view_topic(party), Kind.VIEW, party, None, partitions, _compacted()))
     topics.append(Topic(dead_letter_topic(party), Kind.DEAD_LETTER, party, None, 1, _kept(DEAD_LETTER_RETENTION_MS)))
     return tuple(topics)
 

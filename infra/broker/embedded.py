@@ -8,6 +8,7 @@ import json
 import secrets
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,7 @@ from infra.broker.configuration import render_properties, server_properties
 from infra.broker.jars import fetch_jars
 from infra.broker.java import java_command
 from infra.broker.ports import accepts_connections, free_ports, is_free
+from infra.watchdog import Watchdog
 
 #: Some 5 s on an idle machine; ten times that for a busy one, and as much again for a log that must be recovered.
 START_DEADLINE_SECONDS = 120.0
@@ -41,18 +43,26 @@ class EmbeddedBroker:
         EmbeddedBroker(home).start() -> serving -> stop() or kill() -> start() -> serving again, same data, same port
 
     `port` is chosen at the first start when it is not given, and kept in `home`. With `die_with_parent` (the default)
-    the node is killed when this Python process ends in whatever way.
+    the node is killed when this Python process ends in whatever way. `properties` are added to the server's, or replace
+    them.
     """
 
     def __init__(
-        self, home: Path, port: int | None = None, *, cache: Path | None = None, die_with_parent: bool = True
+        self,
+        home: Path,
+        port: int | None = None,
+        *,
+        cache: Path | None = None,
+        die_with_parent: bool = True,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         self.home = home.absolute()
         self._wanted_port = port
         self._cache = cache
         self._die_with_parent = die_with_parent
+        self._properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def log_file(self) -> Path:
@@ -93,7 +103,7 @@ class EmbeddedBroker:
             self.home.mkdir(parents=True, exist_ok=True)
             (self.home / "tmp").mkdir(exist_ok=True)
             broker_port, controller_port = self._choose_ports()
-            properties = server_properties(self.home / "data", broker_port, controller_port)
+            properties = server_properties(self.home / "data", broker_port, controller_port) | self._properties
             configuration = self.home / "server.properties"
             configuration.write_text(render_properties(properties), encoding="utf-8")
         except OSError as error:
@@ -192,15 +202,7 @@ class EmbeddedBroker:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, start_new_session=True
             )
         if self._die_with_parent:
-            # The pipe closes when this process ends, be it by SIGKILL; `read` returns and the shell kills the broker.
-            # (PR_SET_PDEATHSIG would fire already when the thread that called start() ends.)
-            self._watchdog = subprocess.Popen(
-                ["/bin/sh", "-c", 'read _; kill -9 "$1"', "watchdog", str(self._process.pid)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self._watchdog = Watchdog(self._process.pid)
 
     def _await_service(self, port: int, deadline_seconds: float) -> None:
         assert self._process is not None
@@ -230,9 +232,5 @@ class EmbeddedBroker:
 
     def _release(self) -> None:
         if self._watchdog is not None:
-            # Killed before its pipe closes: it must not signal a process id that may be someone else's by now.
-            self._watchdog.kill()
-            self._watchdog.wait()
-            if self._watchdog.stdin is not None:
-                self._watchdog.stdin.close()
+            self._watchdog.dismiss()
         self._process = self._watchdog = None

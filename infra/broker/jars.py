@@ -1,5 +1,6 @@
 """Apache Kafka's jars: a lock file in the repository names every one with its SHA-256; a cache folder holds them.
 
+`ISTHMUS_MAVEN_REPOSITORY` names a mirror of Maven Central to fetch from instead.
 `python -m infra.broker.jars` writes the lock again after a change of versions.
 """
 
@@ -97,13 +98,19 @@ def fetch_jars(cache: Path | None = None, lock: tuple[Jar, ...] | None = None) -
 
 def _fetch_into(target: Path, jars: tuple[Jar, ...]) -> None:
     with tempfile.TemporaryDirectory(prefix="fetching-", dir=target.parent) as scratch:
-        context = MavenContext(repo_cache=Path(scratch) / "repository", timeout=DOWNLOAD_TIMEOUT_SECONDS)
+        context = _context(Path(scratch) / "repository")
         ready = Path(scratch) / "jars"
         ready.mkdir()
         with ThreadPoolExecutor(DOWNLOAD_THREADS) as pool:
             for jar, path in zip(jars, pool.map(lambda jar: _download(context, jar), jars), strict=True):
                 shutil.move(path, ready / jar.file_name)
         ready.rename(target)
+
+
+def _context(repository: Path) -> MavenContext:
+    mirror = os.environ.get("ISTHMUS_MAVEN_REPOSITORY")
+    remotes = {"mirror": mirror.rstrip("/")} if mirror else None
+    return MavenContext(repo_cache=repository, remote_repos=remotes, timeout=DOWNLOAD_TIMEOUT_SECONDS)
 
 
 def _download(context: MavenContext, jar: Jar) -> Path:
@@ -119,7 +126,7 @@ def _download(context: MavenContext, jar: Jar) -> Path:
             if attempt == DOWNLOAD_ATTEMPTS:
                 raise JarError(
                     f"{name} could not be downloaded ({error}). The first start of the embedded broker needs Maven "
-                    "Central; behind a proxy set HTTPS_PROXY, without a network copy a filled ISTHMUS_CACHE here."
+                    "Central: set HTTPS_PROXY or ISTHMUS_MAVEN_REPOSITORY, or copy a filled ISTHMUS_CACHE here."
                 ) from error
             continue
         found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -139,7 +146,7 @@ def _locked(path: Path) -> Iterator[None]:
 def resolve_lock() -> tuple[Jar, ...]:
     """The jars of `BROKER` and `EXTRAS` with their digests. Slow, and asks Maven Central."""
     with tempfile.TemporaryDirectory() as scratch:
-        context = MavenContext(repo_cache=Path(scratch), timeout=DOWNLOAD_TIMEOUT_SECONDS)
+        context = _context(Path(scratch))
         # Not resolved in one call: the dependency management of one root would choose versions for the others.
         direct, transitive = context.resolver.resolve([context.create_dependency(BROKER)])
         extras = [context.create_dependency(extra) for extra in EXTRAS]

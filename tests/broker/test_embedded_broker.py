@@ -86,6 +86,14 @@ def test_a_broker_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> 
     assert not broker.is_running
 
 
+def test_a_broker_that_does_not_answer_in_time_is_ended_and_shows_its_log(tmp_path: Path) -> None:
+    broker = EmbeddedBroker(tmp_path)
+    with pytest.raises(BrokerError, match=r"did not answer on port \d+ in 0 s\. The end of"):
+        broker.start(deadline_seconds=0)
+    assert not broker.is_running
+    assert broker.pid is None
+
+
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     occupied = tmp_path / "file"
     occupied.write_text("not a folder")

@@ -17,6 +17,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.broker.ports import free_ports
+from infra.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,6 +35,7 @@ class S3Server:
         self.home = home
         self._ports = free_ports(str(home), 7)
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
 
     @property
     def endpoint_url(self) -> str:
@@ -74,6 +76,7 @@ class S3Server:
         ]
         with (self.home / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self.home, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._watchdog = Watchdog(self._process.pid)
         deadline = time.monotonic() + START_DEADLINE_SECONDS
         while True:
             try:
@@ -117,6 +120,9 @@ class S3Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._watchdog is not None:
+            self._watchdog.dismiss()
+            self._watchdog = None
 
     def _wait(self, seconds: float) -> int | None:
         assert self._process is not None

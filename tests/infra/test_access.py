@@ -61,6 +61,17 @@ def test_clients_enter_through_the_job_commands_only() -> None:
         assert written == ({"vfl.job.commands.acme.v1"} if principal == "acme.client" else set())
 
 
+def test_the_view_reads_events_and_writes_itself_alone() -> None:
+    rights = {(rule.operation, rule.resource, rule.name) for rule in RULES if rule.principal == "acme.view"}
+    assert rights == {
+        (Operation.READ, Resource.TOPIC, "vfl.job.events.acme.v1"),
+        (Operation.READ, Resource.TOPIC, "vfl.job.view.acme.v1"),
+        (Operation.WRITE, Resource.TOPIC, "vfl.job.view.acme.v1"),
+        (Operation.READ, Resource.GROUP, "vfl.acme.view.v1"),
+    }
+    assert _allowed(Operation.WRITE, "vfl.job.view.acme.v1") == {"acme.view"}
+
+
 def test_no_sealed_topic_is_read_by_people() -> None:
     sealed = {name for name, topic in TOPICS.items() if topic.kind in (Kind.STATE, Kind.EXCHANGE, Kind.COMMANDS)}
     for rule in RULES:

@@ -211,7 +211,9 @@ def test_a_server_that_hangs_is_told_and_one_that_goes_on_still_has_it(
 def test_a_server_that_is_gone_is_told(s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(infra.object_store, "MAX_ATTEMPTS", 2)
     store = S3Store("objects", endpoint_url="http://127.0.0.1:9")
-    with pytest.raises(ObjectStoreError, match=r"could not store an object of 1 bytes in http://127\.0\.0\.1:9/objects/"):
+    with pytest.raises(
+        ObjectStoreError, match=r"could not store an object of 1 bytes in http://127\.0\.0\.1:9/objects/"
+    ):
         store.put(NAME, b"x")
 
 

@@ -12,17 +12,17 @@ def test_every_stage_has_its_own_door_commands_and_state() -> None:
     topics = party_topics("acme")
     for kind in (Kind.COMMANDS, Kind.EXCHANGE, Kind.STATE):
         assert {topic.stage for topic in topics if topic.kind is kind} == set(Stage)
-    assert len({topic.name for topic in topics}) == len(topics) == 3 * len(Stage) + 3
+    assert len({topic.name for topic in topics}) == len(topics) == 3 * len(Stage) + 4
 
 
-def test_state_events_commands_and_exchange_are_co_partitioned() -> None:
+def test_state_events_view_commands_and_exchange_are_co_partitioned() -> None:
     counts = {topic.partitions for topic in party_topics("acme", 7) if topic.kind is not Kind.DEAD_LETTER}
     assert counts == {7}
 
 
 def test_only_what_can_be_rebuilt_by_key_is_compacted() -> None:
     for topic in party_topics("acme"):
-        expected = "compact" if topic.kind in (Kind.STATE, Kind.REGISTRY) else "delete"
+        expected = "compact" if topic.kind in (Kind.STATE, Kind.REGISTRY, Kind.VIEW) else "delete"
         assert topic.config["cleanup.policy"] == expected, topic.name
 
 
@@ -33,6 +33,7 @@ def test_names_are_what_operators_were_told() -> None:
         "vfl.train.state.acme.v1",
         "vfl.job.commands.acme.v1",
         "vfl.job.events.acme.v1",
+        "vfl.job.view.acme.v1",
         "vfl.model.registry.acme.v1",
         "vfl.deadletter.acme.v1",
     } <= names
