@@ -1,8 +1,8 @@
 """Who may do what on a cluster, derived from the catalogue: least privilege, as data.
 
-Principals are named after a party and what it runs: `acme.train` is its train process, `acme.client` submits and watches
-jobs, `acme.operator` looks at lag and dead letters. Only a stage process crosses organisations, and only by writing to
-the exchange topics of its own stage at its peers.
+Principals are named after a party and what it runs: `acme.train` is its train process, `acme.view` keeps the live view
+of jobs, `acme.client` submits and watches them, `acme.operator` looks at lag and dead letters. Only a stage process
+crosses organisations, and only by writing to the exchange topics of its own stage at its peers.
 """
 
 from __future__ import annotations
