@@ -27,6 +27,7 @@ MODULES = (
     "schemas.evaluation",
     "schemas.registration",
     "schemas.models",
+    "schemas.views",
     "schemas.job_states",
     "schemas.alignment_states",
     "schemas.training_states",
