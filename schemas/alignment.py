@@ -17,7 +17,8 @@ from schemas.record import Blob, Record
 class AlignReady(Record):
     """Both ways: my table is loaded; this is how much will come. Nobody sends points before having heard this.
 
-    `chunks` * `chunk_points` covers `rows`; only the last chunk may be shorter.
+    `chunks` * `chunk_points` covers `rows`; only the last chunk may be shorter. `nonce` (32 bytes) is another one for
+    another table: both sides' exponents and the tags depend on it.
     """
 
     job_id: str
@@ -25,6 +26,7 @@ class AlignReady(Record):
     chunk_points: int
     chunks: int
     spec_digest: bytes
+    nonce: bytes
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,7 @@ def sample_events(party: str, peer: str, start: StartTask) -> list[Event]:
         ContinueMatching(JOB_ID, 0),
     ]
     theirs = [
-        AlignReady(JOB_ID, 5, 5, 1, b"?"),
+        AlignReady(JOB_ID, 5, 5, 1, b"?", b"?"),
         BlindedPoints(JOB_ID, 100, b""),
         DoubleBlindedTags(JOB_ID, 100, b""),
         MatchedRows(JOB_ID, 100, 1, 1, b"", b""),
@@ -289,7 +289,7 @@ def test_a_stranger_can_neither_join_nor_end_a_job() -> None:
     datasets = two_tables()
     plain = build(datasets).run()
     driver = build(datasets).run(steps=3)
-    for record in (AlignReady(JOB_ID, 5, 5, 1, b"?"), BlindedPoints(JOB_ID, 0, b"?"), MatchConfirmed(JOB_ID, 15)):
+    for record in (AlignReady(JOB_ID, 5, 5, 1, b"?", b"?"), BlindedPoints(JOB_ID, 0, b"?"), MatchConfirmed(JOB_ID, 15)):
         driver.send_as("stranger", "guest", "align", record)
     driver.run()
     assert joint_ids(driver, datasets, "guest") == joint_ids(plain, datasets, "guest")
@@ -431,6 +431,7 @@ def replace_records(kind: type[Record], change: dict[str, object], chunk: int | 
         {"chunk_points": MAX_CHUNK_POINTS + 1, "chunks": 1},
         {"rows": MAX_CHUNKS + 1, "chunk_points": 1, "chunks": MAX_CHUNKS + 1},
         {"spec_digest": b"another spec"},
+        {"nonce": b"short"},
     ],
 )
 def test_wrong_announcements_are_refused(change: dict[str, object]) -> None:
@@ -443,7 +444,7 @@ def test_wrong_announcements_are_refused(change: dict[str, object]) -> None:
 
 def test_a_second_different_announcement_is_a_violation() -> None:
     driver = build(two_tables()).run(steps=8)
-    driver.send_as("guest", "host", "align", AlignReady(JOB_ID, 22, 4, 6, b""))
+    driver.send_as("guest", "host", "align", AlignReady(JOB_ID, 22, 4, 6, b"", b""))
     assert "twice" in failure(driver.run(), "host").detail
 
 

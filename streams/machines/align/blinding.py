@@ -14,7 +14,7 @@ from schemas.digests import digest_of
 from schemas.record import Blob
 from streams.kernels.entropy import job_seed, permutation, prf
 from streams.kernels.ristretto import MATCH_BYTES, POINT_BYTES, TAG_BYTES, hash_ids, multiply, scalar, tag_points
-from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS, MAX_ROWS
+from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS, MAX_ROWS, NONCE_BYTES
 from streams.machines.task import violation
 
 #: Not a secret: makes `prf` a hash of labelled, length-prefixed fields.
@@ -26,16 +26,20 @@ def count_chunks(rows: int, chunk_points: int) -> int:
     return -(-rows // chunk_points)
 
 
-def announce(setup: AlignSetup) -> AlignReady:
-    """What this party's table will be sent as."""
+def announce(secret: bytes, setup: AlignSetup, peer: str) -> AlignReady:
+    """What this party's table will be sent to the peer as."""
     chunks = count_chunks(setup.rows, setup.chunk_points)
-    return AlignReady(setup.job_id, setup.rows, setup.chunk_points, chunks, setup.spec_digest)
+    seed = job_seed(secret, setup.job_id)
+    nonce = prf(seed, "align/nonce", peer, setup.fingerprint, setup.spec_digest)
+    return AlignReady(setup.job_id, setup.rows, setup.chunk_points, chunks, setup.spec_digest, nonce)
 
 
 def check_ready(setup: AlignSetup, sender: str, ready: AlignReady) -> None:
     """Refuse an announcement that is beyond the limits, or of another job. Raises `RefusalError`."""
     if ready.spec_digest != setup.spec_digest:
         raise violation(sender, f"{sender} aligns for another spec than the one that {setup.job_id} was approved with")
+    if len(ready.nonce) != NONCE_BYTES:
+        raise violation(sender, f"{sender} announces a nonce of {len(ready.nonce)} bytes instead of {NONCE_BYTES}")
     if not 1 <= ready.rows <= MAX_ROWS:
         raise violation(sender, f"{sender} announces {ready.rows} rows; 1 to {MAX_ROWS} are allowed")
     if not 1 <= ready.chunk_points <= MAX_CHUNK_POINTS:
@@ -86,7 +90,7 @@ def double(secret: bytes, setup: AlignSetup, own: str, link: AlignLink, record: 
         doubled = multiply(record.points, _exponent(secret, setup, own, link))
     except ValueError as error:
         raise violation(link.party, f"chunk {record.chunk} of points: {error}") from error
-    return tag_points(doubled, _transcript(setup, own, link))
+    return tag_points(doubled, _transcript(secret, setup, own, link))
 
 
 def ready_of(link: AlignLink) -> AlignReady:
@@ -135,9 +139,9 @@ def _hash_context(setup: AlignSetup, own: str, peer: str) -> bytes:
     return prf(_PUBLIC, "hash", setup.job_id, setup.id_type, *_pair(setup, own, peer))
 
 
-def _transcript(setup: AlignSetup, own: str, link: AlignLink) -> bytes:
+def _transcript(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
     """What both sides agree on before points travel; the digests' domain."""
-    readies = {own: digest_of(announce(setup)), link.party: digest_of(ready_of(link))}
+    readies = {own: digest_of(announce(secret, setup, link.party)), link.party: digest_of(ready_of(link))}
     guest, host = _pair(setup, own, link.party)
     return prf(_PUBLIC, "transcript", setup.job_id, guest, host, readies[guest], readies[host])
 
@@ -145,4 +149,4 @@ def _transcript(setup: AlignSetup, own: str, link: AlignLink) -> bytes:
 def _exponent(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
     """The own exponent for this job, this pair and this purpose; another table or another peer's table, another one."""
     seed = job_seed(secret, setup.job_id)
-    return scalar(prf(seed, "align/exponent/intersection", _transcript(setup, own, link), setup.fingerprint))
+    return scalar(prf(seed, "align/exponent/intersection", _transcript(secret, setup, own, link), setup.fingerprint))

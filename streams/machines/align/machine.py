@@ -113,7 +113,7 @@ class AlignMachine:
         early = {each.party: each.ready for each in state.early}
         for peer in peers:
             link = AlignLink(peer, cut_ids(ids, shuffle(self.secret, setup, peer), self.chunk_points))
-            outputs += [ToPeer(peer, announce(setup)), wait_for(peer, setup.patience_seconds)]
+            outputs += [ToPeer(peer, announce(self.secret, setup, peer)), wait_for(peer, setup.patience_seconds)]
             if peer in early:
                 link, begun = take_ready(setup, link, early[peer])
                 outputs += begun

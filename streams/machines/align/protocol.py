@@ -67,6 +67,9 @@ MAX_ROWS = 50_000_000
 #: Chunks of a table at most, whatever their size: each is a step, and up to four names of 40 bytes in the state.
 MAX_CHUNKS = 4_000
 
+#: A nonce tells two tables of one party apart in one job.
+NONCE_BYTES = 32
+
 #: What peers may send; everything else comes from the own party only.
 PEER_RECORDS: frozenset[type[Record]] = frozenset(
     {AlignReady, BlindedPoints, DoubleBlindedTags, MatchedRows, MatchConfirmed}

@@ -16,7 +16,8 @@ Leaks
 | broker | sizes and timing                                                    | everything else           |
 
 A logit at 2^-10 within a box of +-4 is 13 bits a row, one linear functional of the host's row: what online scoring
-shows of a row, too. A guest that knows the host's values of as many rows as the host has columns can solve for its weights.
+shows of a row, too. A guest that knows the host's values of as many rows as the host has columns can solve for its
+weights.
 Rounding more coarsely hardly hides anything that scoring would not show; it would cost accuracy instead.
 """
 
