@@ -27,13 +27,13 @@ import click
 
 from consumers.exits import NEEDS_A_PERSON, PARENT_PIPE, end_with_parent
 
-#: Process name -> what follows `python -m`. One process a stage, so that a group's lag is a stage's lag.
+#: Process name -> arguments of the interpreter. One process a stage, so that a group's lag is a stage's lag.
 PROCESSES: Mapping[str, tuple[str, ...]] = {
-    "coordinator": ("consumers.coordinator",),
-    "align": ("consumers.party_worker", "--stage", "align"),
-    "train": ("consumers.party_worker", "--stage", "train"),
-    "evaluate": ("consumers.party_worker", "--stage", "evaluate"),
-    "registrar": ("consumers.model_registrar",),
+    "coordinator": ("-m", "consumers.coordinator"),
+    "align": ("-m", "consumers.party_worker", "--stage", "align"),
+    "train": ("-m", "consumers.party_worker", "--stage", "train"),
+    "evaluate": ("-m", "consumers.party_worker", "--stage", "evaluate"),
+    "registrar": ("-m", "consumers.model_registrar"),
 }
 
 LOOK_SECONDS = 0.05
@@ -64,7 +64,7 @@ class Supervisor:
 
     home: Path
     slot: int = 0
-    names: tuple[str, ...] = tuple(PROCESSES)
+    processes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PROCESSES)
     children: dict[str, Child] = field(default_factory=dict)
     stopping: bool = False
     say: Callable[[str], None] = click.echo
@@ -73,7 +73,7 @@ class Supervisor:
         """Start everything, keep it running until `stop`, and end everything."""
         for folder in (self.home / "log", self.home / "run"):
             folder.mkdir(parents=True, exist_ok=True)
-        self.children = {name: Child(name) for name in self.names}
+        self.children = {name: Child(name) for name in self.processes}
         try:
             while not self.stopping:
                 for child in self.children.values():
@@ -114,8 +114,8 @@ class Supervisor:
         return False
 
     def _start(self, child: Child) -> None:
-        module, *arguments = PROCESSES[child.name]
-        command = [sys.executable, "-m", module, *arguments, "--home", str(self.home), "--slot", str(self.slot)]
+        arguments = self.processes[child.name]
+        command = [sys.executable, *arguments, "--home", str(self.home), "--slot", str(self.slot)]
         log_file = self._log_file(child)
         if log_file.exists() and log_file.stat().st_size > LOG_LIMIT_BYTES:
             log_file.replace(log_file.with_suffix(".log.1"))

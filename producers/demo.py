@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,15 +79,13 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
     began = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(_interruptible())
+        tables = _read_tables(options)
+        spec = make_spec(options, tables)
         folder = stack.enter_context(demo_folder(options.folder))
         broker = EmbeddedBroker(folder / "broker")
         stack.callback(broker.stop)
         console.print("starting Apache Kafka, making two parties", style="dim")
-        with ThreadPoolExecutor(1) as pool:
-            starting = pool.submit(broker.start)
-            tables = _read_tables(options)
-            spec = make_spec(options, tables)
-            starting.result()
+        broker.start()
         guest, host = make_homes(folder, options, tables, spec, broker.bootstrap)
         settings = {guest.party: guest, host.party: host}
         for party in settings.values():

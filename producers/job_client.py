@@ -155,6 +155,15 @@ class JobClient:
                 )
             self.poll()
 
+    def await_answer(self, job_id: str) -> JobView:
+        """What the coordinator says to a submission. Raises `JobError` when it says nothing."""
+        try:
+            return self.wait_for(
+                job_id, lambda view: view.status is not JobStatus.UNKNOWN or bool(view.refusals), EFFECT_SECONDS
+            )
+        except JobError as error:
+            raise JobError(f"{job_id} is submitted, but nobody has taken it up: {error}") from error
+
     def watch(self, job_id: str) -> Iterator[JobView]:
         """The view whenever it changes, until the job has ended. Raises `JobError` when there is no such job."""
         view = self.job(job_id)

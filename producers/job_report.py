@@ -58,8 +58,10 @@ class JobResult:
     @property
     def measures(self) -> dict[str, float]:
         """All measures that tasks reported, and the evaluation's."""
+        # Some names mean a party's own figure, such as `columns`: the guest's come last and stay.
+        views = sorted(self.views.values(), key=lambda view: view.party == self.guest)
         reported: list[Measure] = [
-            measure for view in self.views.values() for task in view.tasks.values() for measure in task.measures
+            measure for view in views for task in view.tasks.values() for measure in task.measures
         ]
         if self.evaluation is not None:
             reported += self.evaluation.measures

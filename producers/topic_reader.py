@@ -49,15 +49,16 @@ def connection_of(settings: PartySettings) -> Connection:
     return {**settings.kafka, "bootstrap.servers": settings.bootstrap_servers}
 
 
-def check_topics(connection: Connection, topics: tuple[str, ...], seconds: float = ANSWER_SECONDS) -> dict[str, int]:
+def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, int]:
     """Partition counts of the topics. Raises `BrokerUnavailableError` when no broker answers or a topic is missing."""
+    seconds = ANSWER_SECONDS
     bootstrap_servers = connection["bootstrap.servers"]
     admin = AdminClient(dict(connection), logger=QUIET)
     try:
         known = admin.list_topics(timeout=seconds).topics
     except KafkaException:
         raise BrokerUnavailableError(
-            f"no Kafka broker answers at {bootstrap_servers} (waited {seconds:.0f} s): start it, for example with "
+            f"no Kafka broker answers at {bootstrap_servers} (waited {seconds:g} s): start it, for example with "
             "`isthmus broker run`, or correct the address in party.yaml"
         ) from None
     missing = [topic for topic in topics if topic not in known]

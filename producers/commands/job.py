@@ -11,13 +11,15 @@ from typing import Any
 import click
 from rich.console import Console
 
+from consumers.party import open_party
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, open_client, print_json
-from producers.job_client import EFFECT_SECONDS, JobClient, JobError
+from producers.job_client import JobClient, JobError
 from producers.job_view import JobStatus, JobView, describe
 from producers.progress import ProgressBoard
 from producers.report import human_bytes
 from producers.spec import mapping_of, read_spec
+from producers.topic_reader import connection_of
 
 SPEC_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -107,13 +109,40 @@ def cancel(job_id: str, reason: str, home: Path) -> None:
     click.echo(f"{job_id}: {describe(view)}")
 
 
+@job.command()
+@click.argument("job_id")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The HTML file; else JOB_ID.html here."
+)
+@home_option
+def report(job_id: str, output: Path | None, home: Path) -> None:
+    """Write the HTML report of a job that has ended. At a host it holds what the host knows: no scores, no curves."""
+    from producers.job_report import JobResult, build_report, load_evaluation
+    from producers.model_reader import load_half, read_models
+    from producers.report import write_report
+
+    opened = open_party(home)
+    with JobClient(opened.name, connection_of(opened.settings)) as client:
+        view = client.job(job_id)
+    if not view.ended:
+        raise JobError(f"{job_id} has not ended: {describe(view)}")
+    model = next((entry for entry in read_models(opened.settings).values() if entry.job_id == job_id), None)
+    result = JobResult(
+        views={opened.name: view},
+        guest=view.spec.guest.party if view.spec else opened.name,
+        evaluation=load_evaluation(opened, view),
+        model=model,
+        halves=[load_half(opened, model)] if model else [],
+        facts=(("model_sha256", model.model_sha256.hex()),) if model else (),
+        footer=f"As known at {opened.name}.",
+    )
+    path = output or Path(f"{job_id}.html")
+    write_report(build_report(result), path)
+    click.echo(f"wrote {path}")
+
+
 def _report_submission(client: JobClient, job_id: str, watched: bool, as_json: bool) -> None:
-    try:
-        view = client.wait_for(
-            job_id, lambda view: view.status is not JobStatus.UNKNOWN or bool(view.refusals), EFFECT_SECONDS
-        )
-    except JobError as error:
-        raise CommandError(f"{job_id} is submitted, but nobody has taken it up: {error}") from error
+    view = client.await_answer(job_id)
     if view.status is JobStatus.UNKNOWN:
         raise CommandError("; ".join(mistake.message for mistake in view.refusals[-1].mistakes))
     if view.status is JobStatus.REJECTED:

@@ -1,0 +1,106 @@
+"""Binds a machine to the world: home, topics, group, transactional slot, and how the process begins and ends."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from streams.engine.kafka_log import KafkaLog
+
+from consumers.exits import end_with_parent, refuse
+from consumers.party import Party, make_prepare, open_party
+from infra.object_store import ObjectStoreError
+from infra.secrets import SecretsError
+from infra.settings import SettingsError
+from infra.topics import (
+    commands_topic,
+    dead_letter_topic,
+    events_topic,
+    exchange_topic,
+    group_id,
+    registry_topic,
+    state_topic,
+    transactional_id,
+)
+from schemas.jobs import Stage
+from schemas.record import Record
+from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
+from streams.engine.process import StageProcess, SystemClock
+from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS, StageTopics
+from streams.machine import Machine
+
+_log = logging.getLogger("isthmus")
+
+#: Exit code of a process that ended because of the world around it: started again, it may work.
+WORLD_FAILED = 1
+
+
+def stage_topics(party: str, stage: Stage) -> StageTopics:
+    """The topics of one stage at one party. Only the coordinator takes plain commands, and follows its own events."""
+    is_job = stage is Stage.JOB
+    no_records: frozenset[type[Record]] = frozenset()
+    return StageTopics(
+        party=party,
+        stage=str(stage),
+        commands=commands_topic(stage, party),
+        exchange=exchange_topic(stage, party),
+        state=state_topic(stage, party),
+        events=events_topic(party),
+        registry=registry_topic(party),
+        dead_letter=dead_letter_topic(party),
+        exchange_of=partial(exchange_topic, stage),
+        commands_of=partial(_commands_of, party),
+        plain_commands=CLIENT_COMMANDS if is_job else no_records,
+        plain_events=TASK_EVENTS if is_job else no_records,
+    )
+
+
+def run_stage(home: Path, slot: int, stage: Stage, make_machine: Callable[[Party], Machine]) -> None:
+    """Run the stage's process at the party of `home` until SIGTERM. Ends the interpreter with a code and a text."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    try:
+        party = open_party(home)
+        process = make_process(party, slot, stage, make_machine(party))
+    except (SettingsError, SecretsError, ObjectStoreError) as error:
+        refuse(f"{stage}: {error}")
+        return
+
+    def stop(number: int = 0, frame: FrameType | None = None) -> None:
+        process.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    end_with_parent(stop)
+    try:
+        process.run()
+    except (TornTransactionError, UnreadableStateError) as error:
+        refuse(f"{stage} at {party.name} does not trust its state and stops: {error}")
+    except EngineError as error:
+        _log.error("%s at %s ends: %s", stage, party.name, error)
+        sys.exit(WORLD_FAILED)
+
+
+def make_process(party: Party, slot: int, stage: Stage, machine: Machine) -> StageProcess:
+    """The engine around a machine, on the party's broker."""
+    topics = stage_topics(party.name, stage)
+    log = KafkaLog(
+        party.settings.bootstrap_servers,
+        topics,
+        group_id=group_id(stage, party.name),
+        transactional_id=transactional_id(stage, party.name, slot),
+        properties=dict(party.settings.kafka),
+    )
+    return StageProcess(
+        machine, party.name, log, party.keyring, party.objects, make_prepare(party), SystemClock(), topics
+    )
+
+
+def _commands_of(party: str, stage: str) -> str:
+    return commands_topic(stage, party)
