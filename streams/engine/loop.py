@@ -7,9 +7,9 @@
 
     outcome      what follows
     Committed    drafts become slices
-    Aborted      drafts are dropped, every slice is read again from its committed positions
+    Aborted      drafts are dropped, a new producer takes the id, inputs are read again from the committed positions
     Fenced       the process ends: another one has the slot
-    Unknown      the producer is thrown away, a new one takes the id, every slice is restored from the log
+    Unknown      a new producer takes the id, which settles the transaction, and every slice is restored from the log
 
 How many records share a transaction changes nothing that is committed but the number of transactions.
 """
@@ -80,11 +80,13 @@ class Loop:
         polled = self._log.poll(self._wait_ms(idle_ms), self._parts.poll_records)
         self._lose(polled.lost)
         self._owned |= polled.gained
+        # A slice that is restored now begins at its committed positions; what was fetched before that is not for it.
+        records = [record for record in polled.records if record.partition in self._slices]
         restored = self._restore_missing()
-        if polled.records:
+        if records:
             failpoints.reach(failpoints.AFTER_POLL)
-            self._process(polled.records)
-        return self._fire_timers() or bool(polled.records) or restored
+            self._process(records)
+        return self._fire_timers() or bool(records) or restored
 
     def next_due_ms(self) -> int | None:
         """When the next timer of all slices is due."""
@@ -202,6 +204,7 @@ class Loop:
                 self._aborts += 1
                 if self._aborts >= MAX_ABORTS:
                     raise LogUnavailableError(f"{MAX_ABORTS} transactions aborted: {self._parts.transactor.last_error}")
+                self._parts.transactor.renew()
                 for each in self._slices.values():
                     self._log.start(each.positions)
             case Outcome.FENCED:

@@ -6,6 +6,7 @@ import logging
 import time
 
 from streams.engine.blobs import SealedBlobs
+from streams.engine.chunks import CHUNK_BYTES
 from streams.engine.errors import EngineError
 from streams.engine.intake import Intake
 from streams.engine.loop import POLL_RECORDS, Loop, LoopParts
@@ -50,6 +51,7 @@ class StageProcess:
         worker: Worker | None = None,
         transactor: Transactor | None = None,
         poll_records: int = POLL_RECORDS,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         if not (party == keyring.party == topics.party and machine.stage == topics.stage):
             raise ValueError(
@@ -62,7 +64,7 @@ class StageProcess:
         self._worker = worker or ThreadWorker()
         self._stopping = False
         sealed = SealedBlobs(blobs, keyring)
-        outbox = Outbox(topics, keyring, log.partition_count, clock.now_ms)
+        outbox = Outbox(topics, keyring, log.partition_count, clock.now_ms, chunk_bytes)
         self.loop = Loop(
             LoopParts(
                 topics=topics,

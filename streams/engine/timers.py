@@ -4,7 +4,8 @@
                      |               |
                      +-- cancel, or set again --> what is in the log is of an older generation and is passed over
 
-Being a record of the own command topic, a timer that fired has its place among the other inputs, the same after a crash.
+Being a record of the own command topic, a timer that fired has its place among the other inputs, and keeps it after a
+crash.
 """
 
 from __future__ import annotations
@@ -35,12 +36,10 @@ def next_due_ms(job: Job) -> int | None:
 
 def send_due(job: Job, now_ms: int) -> tuple[Job, tuple[TimerFired, ...]]:
     """Mark the due timers as sent. Gives their records, earliest first."""
-    due = [
-        (t.due_at_ms, t.generation, name) for name, t in job.timers.items() if not t.is_sent and t.due_at_ms <= now_ms
-    ]
+    waiting = ((timer.due_at_ms, timer.generation, name) for name, timer in job.timers.items() if not timer.is_sent)
+    due = sorted(entry for entry in waiting if entry[0] <= now_ms)
     if not due:
         return job, ()
-    due.sort()
     timers = {**job.timers, **{name: replace(job.timers[name], is_sent=True) for _, _, name in due}}
     fired = tuple(TimerFired(job.job_id, name, generation) for _, generation, name in due)
     return replace(job, timers=timers), fired

@@ -1,16 +1,22 @@
 """The one place that calls a transactional producer, and what each failure means.
 
-                 start                 begin..commit
-       NEW ----------------> READY ----------------------> READY       Committed
-        ^                      |  begin..abort
-        |  renew               |-------------------------> READY       Aborted
-        |                      |  no answer to commit or abort
-        +---------- LOST <-----|                                       Unknown
+                 start                    begin..commit
+       NEW ----------------> READY ---------------------------> READY     Committed
+        ^                      |
+        |                      |  refused, begin..abort
+        |                      +----------------------> SPENT             Aborted
+        |                      |  no answer                |
+        |                      +----------------------> SPENT             Unknown
+        |         renew                                    |
+        +--------------------------------------------------+
                                |  another producer has the id
-                               +-------------------------> FENCED      Fenced
+                               +----------------------> FENCED            Fenced
 
 A commit is never repeated in place: whether it took effect is found out by taking the transactional id again, which
-makes the broker finish or abort the old transaction and refuse its late requests, and by reading the log.
+makes the broker finish or abort the old transaction and refuse its late requests, and by reading the log. A producer is
+not used after an abort either. Where KIP-890 is at work a transaction has an epoch of its own; librdkafka does not
+implement it (its issue 5423), and a late request of one transaction could join the next one. A new producer means a new
+epoch, and aborts are rare.
 """
 
 from __future__ import annotations
@@ -43,7 +49,8 @@ class Phase(StrEnum):
 
     NEW = "new"
     READY = "ready"
-    LOST = "lost"
+    #: Its last transaction was not committed, or nobody knows.
+    SPENT = "spent"
     FENCED = "fenced"
 
 
@@ -80,8 +87,8 @@ class Transactor:
         raise LogUnavailableError(f"no answer in {START_ATTEMPTS} attempts to take the id: {self.last_error}")
 
     def renew(self) -> None:
-        """After `UNKNOWN`: throw the producer away and take the id with a new one, which settles what was unknown."""
-        self._require(Phase.LOST)
+        """After anything but a commit: take the id with a new producer, which settles what was unknown."""
+        self._require(Phase.SPENT)
         self._drop()
         self.phase = Phase.NEW
         self.start()
@@ -92,13 +99,8 @@ class Transactor:
         assert self._producer is not None
         try:
             self._write(self._producer, records, positions)
-        except ClientError as error:
-            return self._give_up(self._producer, error)
-        try:
             self._commit(self._producer)
         except ClientError as error:
-            if error.kind is ClientErrorKind.TIMED_OUT:
-                return self._lose(error)
             return self._give_up(self._producer, error)
         failpoints.reach(failpoints.AFTER_COMMIT)
         return Outcome.COMMITTED
@@ -122,28 +124,24 @@ class Transactor:
         producer.commit()
 
     def _give_up(self, producer: Producer, error: ClientError) -> Outcome:
-        """Nothing was committed and nothing may be: abort, unless we are not heard any more."""
+        """Nothing more is done in this transaction."""
         self.last_error = error.detail
         if error.kind is ClientErrorKind.FENCED:
             return self._fence()
         if error.kind is ClientErrorKind.FATAL:
             raise LogUnavailableError(f"the broker refuses the transaction: {error.detail}") from error
-        _log.warning("transaction not committed, aborting: %s", error.detail)
+        self.phase = Phase.SPENT
+        if error.kind is ClientErrorKind.TIMED_OUT:
+            _log.warning("no answer, the transaction's end is unknown: %s", error.detail)
+            return Outcome.UNKNOWN
+        _log.warning("transaction refused, aborting: %s", error.detail)
         try:
             producer.abort()
         except ClientError as second:
-            if second.kind is ClientErrorKind.FENCED:
-                self.last_error = second.detail
-                return self._fence()
-            # Whatever it was, the transaction's end is open; the new producer's `init` settles it.
-            return self._lose(second)
+            self.last_error = second.detail
+            # Whatever else it was, the transaction's end is open; the new producer's `init` settles it.
+            return self._fence() if second.kind is ClientErrorKind.FENCED else Outcome.UNKNOWN
         return Outcome.ABORTED
-
-    def _lose(self, error: ClientError) -> Outcome:
-        self.last_error = error.detail
-        _log.warning("no answer, the transaction's end is unknown: %s", error.detail)
-        self.phase = Phase.LOST
-        return Outcome.UNKNOWN
 
     def _fence(self) -> Outcome:
         self.phase = Phase.FENCED

@@ -1,0 +1,338 @@
+"""Runs the processes of several parties and stages in one thread on a fake broker, and crashes them as it is told.
+
+A new machine needs its `Plan`s and a `World.submit`; see `test_toy.py`. What a run comes to is `World.story()`: all
+that was committed to topics, by stream. It must be the same whatever happened on the way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from schemas.codec import decode, encode
+from schemas.deadletter import DeadLetter
+from schemas.envelope import SealedRecord
+from schemas.record import Record
+from streams.engine.errors import SlotTakenError
+from streams.engine.partitioner import partition_of
+from streams.engine.ports import TopicPartition
+from streams.engine.process import StageProcess
+from streams.engine.seal import Keyring
+from streams.engine.stepper import Prepare
+from streams.engine.topics import StageTopics
+from streams.engine.transaction import Transactor
+from streams.machine import Event, Machine, Step
+from tests.simulation.fake_broker import Crash, FakeBroker, Fate
+from tests.simulation.fake_log import FakeBlobStore, FakeClock, FakeLog, InlineWorker
+
+#: More than any run here needs; a run that reaches it does not come to rest.
+MAX_ROUNDS = 20_000
+SMALL_CHUNK_BYTES = 400
+
+#: (topic, key, author) -> the records that this author committed there, in order.
+Story = dict[tuple[str, str, str], tuple[bytes, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One process that shall run. Several slots of one party and stage share the partitions."""
+
+    party: str
+    stage: str
+    make_machine: Callable[[], Machine]
+    slot: int = 0
+    prepare: Prepare | None = None
+    plain_commands: frozenset[type[Record]] = frozenset()
+    plain_events: frozenset[type[Record]] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return f"{self.party}.{self.stage}.{self.slot}"
+
+
+@dataclass
+class Running:
+    """A plan and the process that carries it out now, if one lives."""
+
+    plan: Plan
+    process: StageProcess | None = None
+    #: False: who died here stays dead, and the group notices.
+    restarts: bool = True
+
+
+@dataclass
+class World:
+    """Everything. `seed` makes markers travel late and polls bring few records, in a way that the seed repeats."""
+
+    plans: Sequence[Plan]
+    partitions: int = 1
+    seed: int | None = None
+    poll_records: int = 500
+    chunk_bytes: int = SMALL_CHUNK_BYTES
+    #: For engines that do it wrong.
+    make_transactor: Callable[[FakeLog], Transactor] = lambda log: Transactor(log.make_producer)
+    make_log: Callable[..., FakeLog] = FakeLog
+    adjust: Callable[[StageProcess], None] = lambda process: None
+    restarts_after_crash: bool = True
+    crashes: int = field(default=0, init=False)
+    fenced: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.clock = FakeClock()
+        self.parties = sorted({plan.party for plan in self.plans})
+        self.keyrings = make_keyrings(self.parties)
+        counts: dict[str, int] = {}
+        for plan in self.plans:
+            topics = make_topics(plan)
+            for topic in (topics.commands, topics.exchange, topics.state, topics.events, topics.registry):
+                counts[topic] = self.partitions
+            counts[topics.dead_letter] = 1
+        self.broker = FakeBroker(counts, self.clock.now_ms, self.seed)
+        self.stores = {party: FakeBlobStore(self.broker) for party in self.parties}
+        self.running = [Running(plan) for plan in self.plans]
+        self.current = self.running[0]
+        #: Processes that were replaced while they were paused, and believe that they are alive.
+        self.zombies: list[tuple[Running, StageProcess]] = []
+
+    # --- input ---
+
+    def submit(self, party: str, stage: str, record: Record) -> None:
+        """What a client does: a plain record on the party's command topic."""
+        key = record.job_id.encode()  # type: ignore[attr-defined]
+        place = TopicPartition(commands_topic(stage, party), partition_of(key, self.partitions))
+        self.broker.append(place, key, encode(record))
+
+    # --- running ---
+
+    def run(self) -> World:
+        """Until nothing is left to do."""
+        for _ in range(MAX_ROUNDS):
+            if not self.round() and not self._wait():
+                return self
+        raise AssertionError("the processes do not come to rest")
+
+    def round(self) -> bool:
+        """One turn of every process. False when none had anything to do and nothing is under way."""
+        busy = [self._turn(each) for each in self.running]
+        busy += [self._turn_zombie(place, zombie) for place, zombie in list(self.zombies)]
+        return self.broker.tick() or any(busy)
+
+    def _turn(self, each: Running) -> bool:
+        process = each.process
+        if process is None and not each.restarts:
+            self.broker.expire(f"vfl.{each.plan.party}.{each.plan.stage}.v1", f"vfl.{each.plan.name}")
+            return False
+        self.current = each
+        try:
+            if process is None:
+                # Known before it starts: it may be killed or paused in the middle of that.
+                process = each.process = self._make(each.plan)
+                process.start()
+                return True
+            return process.loop.turn(0)
+        except Crash:
+            self.crashes += 1
+            self._bury(each, process)
+            each.restarts = self.restarts_after_crash
+        except SlotTakenError:
+            self.fenced += 1
+            self._bury(each, process)
+        return True
+
+    def _turn_zombie(self, place: Running, zombie: StageProcess) -> bool:
+        self.current = place
+        try:
+            return zombie.loop.turn(0)
+        except SlotTakenError:
+            self.fenced += 1
+            self._bury(place, zombie)
+        return True
+
+    def _bury(self, each: Running, process: StageProcess | None) -> None:
+        if each.process is process:
+            each.process = None
+        self.zombies = [(place, zombie) for place, zombie in self.zombies if zombie is not process]
+
+    def replace_current(self) -> None:
+        """Call it from within a call of a process: that one is paused there, and another is started in its place."""
+        place = self.current
+        zombie = place.process
+        assert zombie is not None
+        place.process = None
+        self.run()
+        self.current = place
+        self.zombies.append((place, zombie))
+
+    def _make(self, plan: Plan) -> StageProcess:
+        return self._assemble(plan, f"vfl.{plan.name}", self.make_log)
+
+    def make_twin(self, plan: Plan, instance: str) -> StageProcess:
+        """One more process of the plan's group, which the world does not run."""
+        return self._assemble(plan, instance, FakeLog)
+
+    def _assemble(self, plan: Plan, instance: str, make_log: Callable[..., FakeLog]) -> StageProcess:
+        topics = make_topics(plan)
+        limit = None if self.seed is None else lambda: self.random.randint(1, 4)
+        log = make_log(self.broker, f"vfl.{plan.party}.{plan.stage}.v1", instance, topics.inputs, max_records=limit)
+        process = StageProcess(
+            plan.make_machine(),
+            plan.party,
+            log,
+            self.keyrings[plan.party],
+            self.stores[plan.party],
+            plan.prepare,
+            self.clock,
+            topics,
+            worker=InlineWorker(),
+            transactor=self.make_transactor(log),
+            poll_records=self.poll_records,
+            chunk_bytes=self.chunk_bytes,
+        )
+        self.adjust(process)
+        return process
+
+    def _wait(self) -> bool:
+        """Nothing to do now: go to the time at which there is."""
+        alive = [each.process for each in self.running if each.process is not None]
+        times = [due for process in alive if (due := process.loop.next_due_ms()) is not None]
+        if (timeout := self.broker.next_timeout_ms()) is not None:
+            times.append(timeout)
+        if not times:
+            return False
+        self.clock.advance_to(max(min(times), self.clock.now_ms()))
+        return True
+
+    # --- the result ---
+
+    def story(self) -> Story:
+        """What was committed, but for states: whose offsets and times may differ."""
+        found: dict[tuple[str, str, str], list[bytes]] = {}
+        for place in self.broker.logs:
+            if ".state." in place.topic:
+                continue
+            for key, value in self.broker.written(place):
+                assert key is not None and value is not None
+                author, told = _describe(value)
+                found.setdefault((place.topic, key.decode(), author), []).append(told)
+        return {where: tuple(values) for where, values in found.items()}
+
+    def records(self, topic: str) -> list[Record]:
+        """The plain records that the engines committed to a topic."""
+        places = [place for place in self.broker.logs if place.topic == topic]
+        return [decode(value) for place in places for _, value in self.broker.written(place) if value is not None]
+
+    def mirror_again(self, count: int = 1) -> None:
+        """Append copies of what lies on exchange topics already, as a mirror does after a crash of its own."""
+        places = [p for p in self.broker.logs if ".exchange." in p.topic]
+        for place in self.random.sample(places, min(count, len(places))):
+            visible = self.broker.read_committed(place, 0, self.broker.last_stable_offset(place))
+            if visible:
+                start = self.random.randrange(len(visible))
+                for _, entry in visible[start:]:
+                    self.broker.append(place, entry.key, entry.value)
+
+
+def _describe(value: bytes) -> tuple[str, bytes]:
+    """Who wrote the record, and what of it must not differ between runs."""
+    record = decode(value)
+    match record:
+        case SealedRecord():
+            return f"{record.sender}/{record.origin}", value
+        case DeadLetter():
+            return f"{record.topic}/{record.reason}", record.value or b""
+    return f"{getattr(record, 'party', '')}/{getattr(record, 'stage', '')}", value
+
+
+# --- the parties' things ---
+
+
+def commands_topic(stage: str, party: str) -> str:
+    return f"vfl.{stage}.commands.{party}.v1"
+
+
+def exchange_topic(stage: str, party: str) -> str:
+    return f"vfl.{stage}.exchange.{party}.v1"
+
+
+def make_topics(plan: Plan) -> StageTopics:
+    return StageTopics(
+        party=plan.party,
+        stage=plan.stage,
+        commands=commands_topic(plan.stage, plan.party),
+        exchange=exchange_topic(plan.stage, plan.party),
+        state=f"vfl.{plan.stage}.state.{plan.party}.v1",
+        events=f"vfl.job.events.{plan.party}.v1",
+        registry=f"vfl.model.registry.{plan.party}.v1",
+        dead_letter=f"vfl.deadletter.{plan.party}.v1",
+        exchange_of=lambda peer: exchange_topic(plan.stage, peer),
+        commands_of=lambda stage: commands_topic(stage, plan.party),
+        plain_commands=plan.plain_commands,
+        plain_events=plan.plain_events,
+    )
+
+
+def make_keyrings(parties: Iterable[str]) -> dict[str, Keyring]:
+    """Keys that are the same in every run, so that sealed records can be compared."""
+    private = {party: hashlib.sha256(f"key of {party}".encode()).digest() for party in parties}
+    public = {p: X25519PrivateKey.from_private_bytes(k).public_key().public_bytes_raw() for p, k in private.items()}
+    return {
+        party: Keyring(
+            party,
+            key,
+            {peer: public[peer] for peer in public if peer != party},
+            hashlib.sha256(f"storage of {party}".encode()).digest(),
+        )
+        for party, key in private.items()
+    }
+
+
+class MemoMachine:
+    """Takes each step once and repeats its result: steps are pure, and simulations take the same ones again and again.
+
+    The memory is shared between the runs of a test, `steps` by what makes a machine (its class, party, keys).
+    """
+
+    def __init__(self, machine: Machine, name: str, steps: dict[tuple[str, bytes, bytes], Step]) -> None:
+        self.stage = machine.stage
+        self._machine = machine
+        self._name = name
+        self._steps = steps
+
+    def initial(self, key: str) -> Record:
+        return self._machine.initial(key)
+
+    def step(self, state: Record, event: Event) -> Step:
+        context = repr((event.sender, event.traffic, event.resource is None)).encode()
+        key = (self._name, encode(state), context + encode(event.record))
+        if key not in self._steps:
+            self._steps[key] = self._machine.step(state, event)
+        return self._steps[key]
+
+
+# --- what can go wrong ---
+
+
+def crash_at(*numbers: int) -> Callable[[int, str], Fate]:
+    """The process that makes these calls dies at them."""
+    return lambda number, name: Fate.CRASH if number in numbers else Fate.NORMAL
+
+
+def suffer(seed: int, calls: int, rates: Mapping[Fate, float]) -> Callable[[int, str], Fate]:
+    """Faults at random for the first `calls` calls; then the weather is fine."""
+    chance = random.Random(seed)
+    fates, weights = list(rates), list(rates.values())
+
+    def decide(number: int, name: str) -> Fate:
+        if number >= calls:
+            return Fate.NORMAL
+        fate = chance.choices([Fate.NORMAL, *fates], [1 - sum(weights), *weights])[0]
+        if name == "put_blob" and fate is not Fate.CRASH:
+            return Fate.NORMAL
+        return fate
+
+    return decide
