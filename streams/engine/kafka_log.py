@@ -88,7 +88,7 @@ class KafkaLog:
         properties: Mapping[str, Any] | None = None,
         group_protocol: str = "classic",
     ) -> None:
-        """`properties` are librdkafka's, such as TLS settings; `group_protocol` is `classic` or `consumer` (KIP-848)."""
+        """`properties` are librdkafka's, such as TLS settings; `group_protocol`: `classic` or `consumer` (KIP-848)."""
         self._topics = topics
         self._group_id = group_id
         self._transactional_id = transactional_id
@@ -254,7 +254,7 @@ class KafkaLog:
     def _high_watermark(self, partition: KafkaPartition) -> int:
         try:
             futures = self._administrator().list_offsets(
-                {partition: OffsetSpec.latest()},
+                {partition: OffsetSpec.latest()},  # type: ignore[no-untyped-call]
                 isolation_level=IsolationLevel.READ_UNCOMMITTED,
                 request_timeout=REQUEST_SECONDS,
             )

@@ -11,8 +11,8 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streams.engine.ports import ClientError, ClientErrorKind, OutputRecord, TopicPartition
 
-#: The broker aborts a transaction that is open for so long. Ours begin after the computing and take milliseconds; a killed
-#: process that does not come back blocks its readers until then.
+#: The broker aborts a transaction that is open for so long. Ours begin after the computing and take milliseconds; a
+#: killed process that does not come back blocks its readers until then.
 TRANSACTION_TIMEOUT_MS = 30_000
 #: How long a call waits for its answer. Longer than a broker takes to come back.
 CALL_SECONDS = 30.0
