@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from schemas.alignment import AlignReady
 from schemas.record import Blob, Record
+from schemas.tasks import PeerFault
 
 
 class AlignPhase(StrEnum):
@@ -42,6 +43,8 @@ class AlignWaiting(Record):
 
     job_id: str
     early: tuple[EarlyReady, ...] = ()
+    #: What parties did wrong before it was known whether they take part.
+    faults: tuple[PeerFault, ...] = ()
 
 
 @dataclass(frozen=True)

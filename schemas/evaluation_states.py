@@ -9,6 +9,7 @@ from schemas.alignment import AlignmentReady
 from schemas.evaluation import EvaluateReady
 from schemas.models import ModelHalf
 from schemas.record import Blob, Record
+from schemas.tasks import PeerFault
 
 
 class EvaluatePhase(StrEnum):
@@ -44,6 +45,8 @@ class EvaluateWaiting(Record):
     alignment: AlignmentReady | None = None
     half: ModelHalf | None = None
     early: tuple[EarlyEvaluateReady, ...] = ()
+    #: What parties did wrong before it was known whether they take part.
+    faults: tuple[PeerFault, ...] = ()
 
 
 @dataclass(frozen=True)

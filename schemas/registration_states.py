@@ -10,6 +10,7 @@ from schemas.jobs import JobSpec
 from schemas.models import HalfReference, ModelHalf, ModelRegistered
 from schemas.record import Blob, Record
 from schemas.registration import HalfStored
+from schemas.tasks import PeerFault
 
 
 class RegisterPhase(StrEnum):
@@ -43,6 +44,8 @@ class RegisterWaiting(Record):
     half: ModelHalf | None = None
     evaluation: EvaluationReady | None = None
     early: tuple[EarlyHalf, ...] = ()
+    #: What parties did wrong before it was known whether they take part.
+    faults: tuple[PeerFault, ...] = ()
 
 
 @dataclass(frozen=True)

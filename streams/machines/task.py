@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.jobs import DataProfile, Reason, Stage
+from schemas.record import Record
 from schemas.tasks import (
     LocalFault,
     Measure,
@@ -22,6 +23,9 @@ from streams.dataset import Dataset, DatasetProblem
 from streams.machine import CancelTimer, Event, Output, SetTimer, ToEvents
 
 _PATIENCE = "patience/"
+
+#: Parties of which something is kept before StartTask says who takes part: more never share a job.
+MOST_EARLY = 16
 
 
 class RefusalError(Exception):
@@ -118,6 +122,35 @@ def check_dataset(resource: object, profile: DataProfile, party: str) -> Dataset
             " restore the data, or submit a new job",
         )
     return resource
+
+
+def keep_fault(faults: tuple[PeerFault, ...], fault: PeerFault) -> tuple[PeerFault, ...]:
+    """Remember what a party did wrong until StartTask tells who takes part: a stranger must not end a job."""
+    if len(faults) >= MOST_EARLY or any(known.party == fault.party for known in faults):
+        return faults
+    return (*faults, fault)
+
+
+def early_fault(job_id: str, event: Event) -> PeerFault:
+    """The fault of a party that sends what nobody may send before this party was started."""
+    detail = f"{type(event.record).__name__} came from {event.sender} before this party was started"
+    return PeerFault(job_id, event.sender, Reason.PROTOCOL_VIOLATION, detail)
+
+
+def is_misplaced(event: Event, party: str, job_id: str, peer_records: frozenset[type[Record]]) -> bool:
+    """Whether a peer sends what only the own party may send, the other way round, or a record of another job."""
+    is_of_peers = type(event.record) in peer_records
+    if event.sender == party:
+        return is_of_peers
+    return not is_of_peers or getattr(event.record, "job_id", None) != job_id
+
+
+def check_faults(faults: Iterable[PeerFault], peers: Iterable[str], party: str) -> None:
+    """Raise `RefusalError` if one of the peers did something wrong before the start."""
+    known = set(peers)
+    for fault in faults:
+        if fault.party in known:
+            raise fault_refusal(fault, party)
 
 
 def fault_refusal(record: LocalFault | PeerFault, party: str) -> RefusalError:

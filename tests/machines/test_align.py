@@ -246,10 +246,7 @@ def test_every_role_phase_and_event_is_decided() -> None:
                 Entry(party, "align", event.sender, event.record, step.outputs, state, step.state, encode(step.state))
             )
     used = check_table(entries) | check_table(driver.trace)
-    assert used == {(row.role, str(row.phase), row.event) for row in TRANSITIONS} - {
-        # These fail, and are walked as failures.
-        (row.role, str(row.phase), row.event) for row in TRANSITIONS if row.event in (LocalFault, PeerFault)
-    }  # fmt: skip
+    assert used == {(row.role, str(row.phase), row.event) for row in TRANSITIONS}
 
 
 def sample_events(party: str, peer: str, start: StartTask) -> list[Event]:
@@ -293,6 +290,33 @@ def test_a_stranger_can_neither_join_nor_end_a_job() -> None:
         driver.send_as("stranger", "guest", "align", record)
     driver.run()
     assert joint_ids(driver, datasets, "guest") == joint_ids(plain, datasets, "guest")
+
+
+@pytest.mark.parametrize("sender", ["host", "stranger"])
+@pytest.mark.parametrize(
+    "record", [StopTask(JOB_ID, None), BlindedPoints(JOB_ID, 0, b""), AlignReady("?", 1, 1, 1, b"", b"")]
+)
+def test_what_is_wrong_before_the_start_counts_once_it_is_known_who_takes_part(sender: str, record: Record) -> None:
+    datasets = two_tables()
+    driver = build(datasets)
+    before = driver.machines["guest", "align"].step(driver.states["guest", "align"], Event(record, sender))
+    assert before.outputs == ()
+    driver.states["guest", "align"] = before.state
+    driver.run()
+    if sender == "stranger":
+        assert joint_ids(driver, datasets, "guest") == joint_ids(driver, datasets, "host")
+    else:
+        assert (failure(driver, "guest").reason, failure(driver, "guest").blame) == (Reason.PROTOCOL_VIOLATION, "host")
+
+
+def test_a_fault_of_a_stranger_does_not_end_the_task() -> None:
+    datasets = two_tables()
+    driver = build(datasets)
+    for steps in (0, 9):
+        driver.run(steps)
+        driver.send("guest", "align", PeerFault(JOB_ID, "stranger", Reason.PROTOCOL_VIOLATION, "gap"))
+    driver.run()
+    assert joint_ids(driver, datasets, "guest") == joint_ids(driver, datasets, "host")
 
 
 def test_a_record_of_another_job_under_this_ones_key_is_a_violation() -> None:

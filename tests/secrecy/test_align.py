@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from schemas.alignment import BlindedPoints, DoubleBlindedTags, MatchedRows
+from schemas.alignment_states import GuestAlignment
 from schemas.codec import decode, encode
 from schemas.jobs import Stage
-from schemas.record import Record
+from schemas.record import Blob, Record
 from streams.kernels.ristretto import hash_ids, hash_to_points, multiply, scalar, tag_points
 from streams.machine import ToEvents, ToPeer
 from streams.machines.align import AlignMachine
+from streams.machines.align.blinding import blind
 from tests.machines.driver import Driver
 from tests.machines.parties import make_dataset, make_spec, role_of, secret_of, start_task
 
@@ -95,20 +99,17 @@ def test_a_dictionary_of_all_identifiers_finds_none_in_the_transcript() -> None:
     assert dictionary_hits(seen_values(driver), COMMON + GUEST_ONLY + HOST_ONLY) == 0
 
 
-def test_the_dictionary_works_as_soon_as_the_exponent_is_known() -> None:
-    """The attack is the right one: with the hash context and the guest's exponent it finds every row."""
-    points: dict[str, bytes] = {}
-
-    def note(ids: list[str], context: bytes) -> bytes:
-        joined = hash_ids(ids, context)
-        points.update({name: joined[32 * k : 32 * k + 32] for k, name in enumerate(ids)})
-        return joined
-
-    exponent = scalar(hashlib.sha256(b"exponent").digest())
-    note(COMMON, b"context")
-    blinded = {multiply(point, exponent) for point in points.values()}
-    found = [name for name in COMMON if multiply(hash_ids([name], b"context"), exponent) in blinded]
-    assert found == COMMON
+def test_the_same_dictionary_works_for_whoever_holds_the_exponent() -> None:
+    """The attack is the right one, only the exponent is missing: with it every blinded row of the guest is found."""
+    driver = align(COMMON + GUEST_ONLY, HOST_ONLY + COMMON)
+    state = next(e.after for e in driver.trace if isinstance(e.after, GuestAlignment) and e.after.links[0].ready)
+    assert isinstance(state, GuestAlignment)
+    guesses = COMMON + GUEST_ONLY + HOST_ONLY
+    chunk = replace(state.links[0], ids=(Blob.of(json.dumps(guesses).encode()),), sent=0)
+    candidates = blind(secret_of("guest"), state.setup, "guest", chunk).points
+    seen = seen_values(driver)
+    found = [name for k, name in enumerate(guesses) if candidates[32 * k : 32 * k + 16] in seen]
+    assert found == COMMON + GUEST_ONLY
 
 
 def test_two_runs_of_one_job_on_different_tables_share_no_value() -> None:

@@ -25,7 +25,20 @@ from streams.machines.align import guest, host
 from streams.machines.align.blinding import announce, cut_ids, shuffle
 from streams.machines.align.outcome import take_ready
 from streams.machines.align.protocol import CHUNK_POINTS, PEER_RECORDS
-from streams.machines.task import RefusalError, Task, check_dataset, fault_refusal, stop_waiting, violation, wait_for
+from streams.machines.task import (
+    MOST_EARLY,
+    RefusalError,
+    Task,
+    check_dataset,
+    check_faults,
+    early_fault,
+    fault_refusal,
+    is_misplaced,
+    keep_fault,
+    stop_waiting,
+    violation,
+    wait_for,
+)
 
 _Live = GuestAlignment | HostAlignment
 
@@ -57,34 +70,49 @@ class AlignMachine:
             return Step(AlignEnded(job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
 
     def _decide(self, state: AlignWaiting | _Live, event: Event, task: Task) -> Step:
-        from_peer = event.sender != self.party
-        if from_peer != (type(event.record) in PEER_RECORDS):
-            raise violation(event.sender, f"{event.sender} may not send a {type(event.record).__name__}")
-        if from_peer and getattr(event.record, "job_id", None) != task.job_id:
-            raise violation(event.sender, f"{event.sender} sent a record of another job under this one's key")
-        if from_peer and isinstance(state, _Live) and event.sender not in _peers(state):
+        misplaced = is_misplaced(event, self.party, task.job_id, PEER_RECORDS)
+        if isinstance(state, AlignWaiting):
+            return self._wait(state, event, task, misplaced)
+        if event.sender not in (self.party, *_peers(state)):
             return Step(state)  # A stranger to this job can neither take part in it nor end it.
+        if misplaced:
+            raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
         match state, event.record:
             case _, StopTask():
                 return Step(AlignEnded(task.job_id), stop_waiting(_peers(state)))
-            case _, (LocalFault() | PeerFault()) as fault:
+            case _, LocalFault() as fault:
                 raise fault_refusal(fault, self.party)
-            case AlignWaiting(), StartTask() as start:
-                return self._start(state, start, event, task)
-            case AlignWaiting(), AlignReady() as ready:
-                return _keep_ready(state, event.sender, ready)
-            case AlignWaiting(), _ if not from_peer:
+            case _, PeerFault() as fault:
+                check_faults([fault], _peers(state), self.party)
                 return Step(state)
-            case ((GuestAlignment() | HostAlignment()), StartTask()):
+            case _, StartTask():
                 return Step(state)
-            case ((GuestAlignment() | HostAlignment()), TimerFired() as timer):
+            case _, TimerFired() as timer:
                 silent, outputs = task.silence(state.silent, timer, state.setup.patience_seconds)
                 return Step(replace(state, silent=silent), outputs)
             case GuestAlignment(), _:
                 return self._with_voice(guest.step(state, event, self.secret, task), event, task)
             case HostAlignment(), _:
                 return self._with_voice(host.step(state, event, self.secret, task), event, task)
-        raise violation(event.sender, f"{type(event.record).__name__} came before this party was started")
+        raise violation(self.party, f"no case for {type(state).__name__}")
+
+    def _wait(self, state: AlignWaiting, event: Event, task: Task, misplaced: bool) -> Step:
+        """Before the start: keep Readys, and what parties did wrong."""
+        from_peer = event.sender != self.party
+        match event.record:
+            case AlignReady() as ready if from_peer and not misplaced:
+                return _keep_ready(state, event.sender, ready)
+            case _ if from_peer:
+                return Step(replace(state, faults=keep_fault(state.faults, early_fault(task.job_id, event))))
+            case StopTask():
+                return Step(AlignEnded(task.job_id))
+            case LocalFault() as fault:
+                raise fault_refusal(fault, self.party)
+            case PeerFault() as fault:
+                return Step(replace(state, faults=keep_fault(state.faults, fault)))
+            case StartTask() as start:
+                return self._start(state, start, event, task)
+        return Step(state)
 
     def _with_voice(self, step: Step, event: Event, task: Task) -> Step:
         """If the sender's silence was told, tell that it is over."""
@@ -108,6 +136,7 @@ class AlignMachine:
         )
         ids = _normalise(dataset.ids, spec.align.id_type, self.party)
         peers = sorted(h.party for h in spec.hosts) if start.role is Role.GUEST else [spec.guest.party]
+        check_faults(state.faults, peers, self.party)
         outputs: list[Output] = [task.started()]
         links: list[AlignLink] = []
         early = {each.party: each.ready for each in state.early}
@@ -124,7 +153,7 @@ class AlignMachine:
 
 
 def _keep_ready(state: AlignWaiting, sender: str, ready: AlignReady) -> Step:
-    if any(each.party == sender for each in state.early):
+    if len(state.early) >= MOST_EARLY or any(each.party == sender for each in state.early):
         return Step(state)
     return Step(replace(state, early=(*state.early, EarlyReady(sender, ready))))
 

@@ -21,7 +21,20 @@ from streams.machine import Event, Output, Step, ToPeer, ToStage
 from streams.machines.evaluate import guest, host
 from streams.machines.evaluate.protocol import CHUNK_ROWS, FIT_GUEST_ALONE, PEER_RECORDS
 from streams.machines.evaluate.start import announce, prepare_guest, prepare_host
-from streams.machines.task import RefusalError, Task, check_dataset, fault_refusal, stop_waiting, violation, wait_for
+from streams.machines.task import (
+    MOST_EARLY,
+    RefusalError,
+    Task,
+    check_dataset,
+    check_faults,
+    early_fault,
+    fault_refusal,
+    is_misplaced,
+    keep_fault,
+    stop_waiting,
+    violation,
+    wait_for,
+)
 
 _Live = GuestEvaluation | HostEvaluation
 
@@ -53,34 +66,55 @@ class EvaluateMachine:
             return Step(EvaluateEnded(job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
 
     def _decide(self, state: EvaluateWaiting | _Live, event: Event, task: Task) -> Step:
-        from_peer = event.sender != self.party
-        if from_peer != (type(event.record) in PEER_RECORDS):
-            raise violation(event.sender, f"{event.sender} may not send a {type(event.record).__name__}")
-        if from_peer and getattr(event.record, "job_id", None) != task.job_id:
-            raise violation(event.sender, f"{event.sender} sent a record of another job under this one's key")
-        if from_peer and isinstance(state, _Live) and event.sender not in _peers(state):
+        misplaced = is_misplaced(event, self.party, task.job_id, PEER_RECORDS)
+        if isinstance(state, EvaluateWaiting):
+            return self._wait(state, event, task, misplaced)
+        if event.sender not in (self.party, *_peers(state)):
             return Step(state)  # A stranger to this job can neither take part in it nor end it.
+        if misplaced:
+            raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
         match state, event.record:
             case _, StopTask():
                 return Step(EvaluateEnded(task.job_id), stop_waiting(_peers(state)))
-            case _, (LocalFault() | PeerFault()) as fault:
+            case _, LocalFault() as fault:
                 raise fault_refusal(fault, self.party)
-            case EvaluateWaiting(), StartTask() as start:
-                return self._start(state, start, event, task)
-            case EvaluateWaiting(), _:
-                return _keep(state, event)
-            case ((GuestEvaluation() | HostEvaluation()), TimerFired() as timer):
+            case _, PeerFault() as fault:
+                check_faults([fault], _peers(state), self.party)
+                return Step(state)
+            case _, TimerFired() as timer:
                 silent, outputs = task.silence(state.silent, timer, state.setup.patience_seconds)
                 return Step(replace(state, silent=silent), outputs)
-            case ((GuestEvaluation() | HostEvaluation()), (StartTask() | AlignmentReady() | ModelReady())):
+            case _, (StartTask() | AlignmentReady() | ModelReady()):
+                return Step(state)
+            case HostEvaluation(), ContinueEvaluation():
                 return Step(state)
             case GuestEvaluation(), _:
                 return _with_voice(guest.step(state, event, task), event, task)
-            case HostEvaluation(), ContinueEvaluation():
-                return Step(state)
             case HostEvaluation(), _:
                 return _with_voice(host.step(state, event, task, self.chunk_rows), event, task)
-        raise violation(event.sender, f"{type(event.record).__name__} is not known here")
+        raise violation(self.party, f"no case for {type(state).__name__}")
+
+    def _wait(self, state: EvaluateWaiting, event: Event, task: Task, misplaced: bool) -> Step:
+        """Before the start: keep hand-overs and Readys, and what parties did wrong."""
+        from_peer = event.sender != self.party
+        match event.record:
+            case EvaluateReady() as ready if from_peer and not misplaced:
+                return _keep_ready(state, event.sender, ready)
+            case _ if from_peer:
+                return Step(replace(state, faults=keep_fault(state.faults, early_fault(task.job_id, event))))
+            case StopTask():
+                return Step(EvaluateEnded(task.job_id))
+            case LocalFault() as fault:
+                raise fault_refusal(fault, self.party)
+            case PeerFault() as fault:
+                return Step(replace(state, faults=keep_fault(state.faults, fault)))
+            case StartTask() as start:
+                return self._start(state, start, event, task)
+            case AlignmentReady() as alignment if state.alignment is None:
+                return Step(replace(state, alignment=alignment))
+            case ModelReady() as model if state.half is None:
+                return Step(replace(state, half=model.half))
+        return Step(state)
 
     def _start(self, waiting: EvaluateWaiting, start: StartTask, event: Event, task: Task) -> Step:
         dataset = check_dataset(event.resource, start.profile, self.party)
@@ -91,6 +125,7 @@ class EvaluateMachine:
             state = prepare_guest(waiting, start, dataset, self.party)
         else:
             state = prepare_host(waiting, start, dataset, self.party)
+        check_faults(waiting.faults, _peers(state), self.party)
         for peer in _peers(state):
             outputs += [
                 ToPeer(peer, announce(state.setup, self.chunk_rows)),
@@ -110,20 +145,10 @@ class EvaluateMachine:
         return Step(state, tuple(outputs))
 
 
-def _keep(state: EvaluateWaiting, event: Event) -> Step:
-    """Before the start: keep hand-overs and a peer's first Ready."""
-    match event.record:
-        case AlignmentReady() as alignment if state.alignment is None:
-            return Step(replace(state, alignment=alignment))
-        case ModelReady() as model if state.half is None:
-            return Step(replace(state, half=model.half))
-        case EvaluateReady() as ready:
-            if any(each.party == event.sender for each in state.early):
-                return Step(state)
-            return Step(replace(state, early=(*state.early, EarlyEvaluateReady(event.sender, ready))))
-        case record if type(record) in PEER_RECORDS:
-            raise violation(event.sender, f"{type(record).__name__} came before this party was started")
-    return Step(state)
+def _keep_ready(state: EvaluateWaiting, sender: str, ready: EvaluateReady) -> Step:
+    if len(state.early) >= MOST_EARLY or any(each.party == sender for each in state.early):
+        return Step(state)
+    return Step(replace(state, early=(*state.early, EarlyEvaluateReady(sender, ready))))
 
 
 def _with_voice(step: Step, event: Event, task: Task) -> Step:

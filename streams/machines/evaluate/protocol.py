@@ -76,7 +76,9 @@ def _common(role: str, live: tuple[EvaluatePhase, ...]) -> tuple[Transition, ...
     for phase in (_P.WAITING, *live):
         rows.append(Transition(role, phase, StopTask, (_P.ENDED,)))
         rows.append(Transition(role, phase, LocalFault, (_P.ENDED,), (TaskFailed,)))
-        rows.append(Transition(role, phase, PeerFault, (_P.ENDED,), (TaskFailed,)))
+        # Before the start nobody is a peer yet: what was wrong is kept until it is known who takes part.
+        to = phase if phase is _P.WAITING else _P.ENDED
+        rows.append(Transition(role, phase, PeerFault, (to,), () if phase is _P.WAITING else (TaskFailed,)))
     for phase in live:
         rows.append(Transition(role, phase, TimerFired, (phase,), (TaskSuspended,)))
     return tuple(rows)

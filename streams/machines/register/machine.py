@@ -24,7 +24,19 @@ from streams.machine import Event, Output, Step, ToPeer
 from streams.machines.register import guest, host
 from streams.machines.register.model import store_half
 from streams.machines.register.protocol import PEER_RECORDS
-from streams.machines.task import RefusalError, Task, fault_refusal, stop_waiting, violation, wait_for
+from streams.machines.task import (
+    MOST_EARLY,
+    RefusalError,
+    Task,
+    check_faults,
+    early_fault,
+    fault_refusal,
+    is_misplaced,
+    keep_fault,
+    stop_waiting,
+    violation,
+    wait_for,
+)
 
 _Live = GuestRegistration | HostRegistration
 
@@ -59,32 +71,53 @@ class RegisterMachine:
             return Step(RegisterEnded(state.job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
 
     def _decide(self, state: RegisterWaiting | _Live, event: Event, task: Task) -> Step:
-        from_peer = event.sender != self.party
-        if from_peer != (type(event.record) in PEER_RECORDS):
-            raise violation(event.sender, f"{event.sender} may not send a {type(event.record).__name__}")
-        if from_peer and getattr(event.record, "job_id", None) != task.job_id:
-            raise violation(event.sender, f"{event.sender} sent a record of another job under this one's key")
-        if from_peer and isinstance(state, _Live) and event.sender not in _peers(state):
+        misplaced = is_misplaced(event, self.party, task.job_id, PEER_RECORDS)
+        if isinstance(state, RegisterWaiting):
+            return self._wait(state, event, task, misplaced)
+        if event.sender not in (self.party, *_peers(state)):
             return Step(state)  # A stranger to this job can neither take part in it nor end it.
+        if misplaced:
+            raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
         match state, event.record:
             case _, StopTask():
                 return Step(RegisterEnded(task.job_id), stop_waiting(_peers(state)))
-            case _, (LocalFault() | PeerFault()) as fault:
+            case _, LocalFault() as fault:
                 raise fault_refusal(fault, self.party)
-            case RegisterWaiting(), StartTask() as start:
-                return self._start(state, start, task)
-            case RegisterWaiting(), _:
-                return _keep(state, event)
-            case ((GuestRegistration() | HostRegistration()), TimerFired() as timer):
+            case _, PeerFault() as fault:
+                check_faults([fault], _peers(state), self.party)
+                return Step(state)
+            case _, TimerFired() as timer:
                 silent, outputs = task.silence(state.silent, timer, state.spec.patience_seconds)
                 return Step(replace(state, silent=silent), outputs)
-            case ((GuestRegistration() | HostRegistration()), (StartTask() | ModelReady() | EvaluationReady())):
+            case _, (StartTask() | ModelReady() | EvaluationReady()):
                 return Step(state)
             case GuestRegistration(), _:
                 return _with_voice(guest.step(state, event, task), event, task)
             case HostRegistration(), _:
                 return _with_voice(host.step(state, event, task), event, task)
-        raise violation(event.sender, f"{type(event.record).__name__} is not known here")
+        raise violation(self.party, f"no case for {type(state).__name__}")
+
+    def _wait(self, state: RegisterWaiting, event: Event, task: Task, misplaced: bool) -> Step:
+        """Before the start: keep hand-overs and halves that hosts offer, and what parties did wrong."""
+        from_peer = event.sender != self.party
+        match event.record:
+            case HalfStored() as stored if from_peer and not misplaced:
+                return _keep_half(state, event.sender, stored)
+            case _ if from_peer:
+                return Step(replace(state, faults=keep_fault(state.faults, early_fault(task.job_id, event))))
+            case StopTask():
+                return Step(RegisterEnded(task.job_id))
+            case LocalFault() as fault:
+                raise fault_refusal(fault, self.party)
+            case PeerFault() as fault:
+                return Step(replace(state, faults=keep_fault(state.faults, fault)))
+            case StartTask() as start:
+                return self._start(state, start, task)
+            case ModelReady() as model if state.half is None:
+                return Step(replace(state, half=model.half))
+            case EvaluationReady() as evaluation if state.evaluation is None:
+                return Step(replace(state, evaluation=evaluation))
+        return Step(state)
 
     def _start(self, waiting: RegisterWaiting, start: StartTask, task: Task) -> Step:
         half = self._check_half(waiting, start)
@@ -93,11 +126,13 @@ class RegisterMachine:
         if start.role is Role.HOST:
             offer = ToPeer(spec.guest.party, HalfStored(task.job_id, own, digest_of(spec)))
             host_state = HostRegistration(RegisterPhase.OFFERED, task.job_id, spec, blob, own)
+            check_faults(waiting.faults, _peers(host_state), self.party)
             return Step(host_state, (task.started(), offer, wait_for(spec.guest.party, spec.patience_seconds)))
         if waiting.evaluation is None:
             detail = f"the evaluation did not reach the register stage of {self.party}"
             raise RefusalError(Reason.INTERNAL_ERROR, self.party, detail)
         state = GuestRegistration(RegisterPhase.COLLECTING, task.job_id, spec, blob, own, waiting.evaluation)
+        check_faults(waiting.faults, _peers(state), self.party)
         outputs: list[Output] = [task.started()]
         outputs += [wait_for(peer, spec.patience_seconds) for peer in _peers(state)]
         for early in waiting.early:
@@ -117,20 +152,10 @@ class RegisterMachine:
         return half
 
 
-def _keep(state: RegisterWaiting, event: Event) -> Step:
-    """Before the start: keep hand-overs and halves that hosts offer."""
-    match event.record:
-        case ModelReady() as model if state.half is None:
-            return Step(replace(state, half=model.half))
-        case EvaluationReady() as evaluation if state.evaluation is None:
-            return Step(replace(state, evaluation=evaluation))
-        case HalfStored() as stored:
-            if any(early.party == event.sender for early in state.early):
-                return Step(state)
-            return Step(replace(state, early=(*state.early, EarlyHalf(event.sender, stored))))
-        case record if type(record) in PEER_RECORDS:
-            raise violation(event.sender, f"{type(record).__name__} came before this party was started")
-    return Step(state)
+def _keep_half(state: RegisterWaiting, sender: str, stored: HalfStored) -> Step:
+    if len(state.early) >= MOST_EARLY or any(each.party == sender for each in state.early):
+        return Step(state)
+    return Step(replace(state, early=(*state.early, EarlyHalf(sender, stored))))
 
 
 def _with_voice(step: Step, event: Event, task: Task) -> Step:
