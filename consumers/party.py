@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.datasets import load_dataset
 from infra.object_store import ObjectStore, open_object_store
 from infra.secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
@@ -60,6 +59,9 @@ def make_prepare(party: Party) -> Callable[[Record], object | None]:
 
 def load_share(party: Party, spec: JobSpec) -> Dataset | DatasetProblem | None:
     """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party."""
+    # pandas takes most of a process's start, and most starts need no table.
+    from infra.datasets import load_dataset
+
     if spec.guest.party == party.name:
         place, share, role = "guest", spec.guest, Role.GUEST
     else:

@@ -119,13 +119,13 @@ def draw_calibration(model: Scored) -> str:
 
 
 def draw_loss(losses: Sequence[float]) -> str:
-    """Training loss a row after each pass; the first point is the guest's own fit, later ones are an estimate."""
+    """The training objective a row before each pass; the first is of the guest's own fit, later ones are estimates."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure()
         axes.plot(range(len(losses)), losses, color=JOINT, linewidth=2, marker="o", markersize=4.5)
         if losses:
             axes.annotate("guest alone", (0, losses[0]), xytext=(8, 2), textcoords="offset points", color=POOLED)
-        axes.set(xlabel="pass", ylabel="log loss a row", ylim=(0, max(losses, default=1.0) * 1.12))
+        axes.set(xlabel="pass", ylabel="objective a row", ylim=(0, max(losses, default=1.0) * 1.12))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         return _svg(figure, "loss")
 

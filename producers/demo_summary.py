@@ -97,7 +97,7 @@ def summary_of(run: DemoRun, result: JobResult, report: Path) -> dict[str, Any]:
         "job_id": run.job_id,
         "auc": measures.get("auc"),
         "ks": measures.get("ks"),
-        "auc_guest_only": measures.get("auc_guest_only"),
+        "auc_guest_only": measures.get("guest_auc"),
         "auc_pooled": reference.auc_pooled if reference else None,
         "n_intersection": _whole(measures.get("n_intersection")),
         "passes": _whole(measures.get("passes")),
@@ -114,8 +114,9 @@ def summary_of(run: DemoRun, result: JobResult, report: Path) -> dict[str, Any]:
         "report": str(report),
     }
     if view.status is not JobStatus.SUCCEEDED:
-        line |= {"reason": view.reason, "blame": view.blame, "detail": view.detail, "error": describe(view)}
-        line["mistakes"] = [f"{mistake.path}: {mistake.message}" for mistake in view.mistakes]
+        told = result.explanation
+        line |= {"reason": view.reason, "blame": view.blame, "detail": told.detail, "error": describe(told)}
+        line["mistakes"] = [f"{mistake.path}: {mistake.message}" for mistake in told.mistakes]
     return line
 
 
@@ -127,6 +128,8 @@ def _print_summary(console: Console, line: dict[str, Any], result: JobResult) ->
         for mistake in line["mistakes"]:
             console.print(f"  {mistake}", markup=False, highlight=False)
     table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in (
         ("AUC together", _number(line["auc"])),
         ("AUC guest alone", _number(line["auc_guest_only"])),

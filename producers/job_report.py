@@ -56,6 +56,11 @@ class JobResult:
         return self.views.get(self.guest) or next(iter(self.views.values()))
 
     @property
+    def explanation(self) -> JobView:
+        """The view that says most about a bad end: that of the party to blame, if it can be looked into."""
+        return self.views.get(self.view.blame, self.view)
+
+    @property
     def measures(self) -> dict[str, float]:
         """All measures that tasks reported, and the evaluation's."""
         # Some names mean a party's own figure, such as `columns`: the guest's come last and stay.
@@ -89,12 +94,12 @@ def build_report(result: JobResult) -> Report:
     tasks = [task for seen in result.views.values() for task in seen.tasks.values()]
     pooled = result.reference.auc_pooled if result.reference else None
     succeeded = view.status is JobStatus.SUCCEEDED
-    auc, guest_only = (measures.get("auc"), measures.get("auc_guest_only")) if succeeded else (None, None)
+    auc, guest_only = (measures.get("auc"), measures.get("guest_auc")) if succeeded else (None, None)
     return Report(
         title=result.title or view.spec.name,
         job_id=view.job_id,
         status=str(view.status),
-        verdict=verdict_of(view, auc, guest_only, pooled),
+        verdict=verdict_of(result.explanation, auc, guest_only, pooled),
         tiles=_tiles(result, measures) if succeeded else result.extra_tiles,
         notice=notice_of(view.spec),
         parties=party_cards(view.spec),
@@ -111,10 +116,10 @@ def build_report(result: JobResult) -> Report:
 
 
 def losses_of(measures: Mapping[str, float]) -> list[float]:
-    """The series `loss_pass_0`, `loss_pass_1`, ... as far as it goes."""
+    """The series `loss_pass_0`, `loss_pass_1`, ... as far as it goes, divided by the number of training rows."""
     losses: list[float] = []
     while (name := f"loss_pass_{len(losses)}") in measures:
-        losses.append(measures[name])
+        losses.append(measures[name] / max(1.0, measures.get("rows", 1.0)))
     return losses
 
 
@@ -139,7 +144,7 @@ def bytes_by_stage(result: JobResult) -> dict[str, dict[str, int]]:
 
 def _tiles(result: JobResult, measures: Mapping[str, float]) -> tuple[Tile, ...]:
     tiles = []
-    for name, key, note in (("AUC together", "auc", "hold-out"), ("AUC guest alone", "auc_guest_only", "own columns")):
+    for name, key, note in (("AUC together", "auc", "hold-out"), ("AUC guest alone", "guest_auc", "own columns")):
         if key in measures:
             tiles.append(Tile(name, f"{measures[key]:.4f}", note))
     if result.reference is not None:

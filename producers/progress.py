@@ -92,7 +92,7 @@ class ProgressBoard:
     def _say(self, party: str, what: str, text: str) -> None:
         if self._said.get((party, what)) != text:
             self._said[party, what] = text
-            self._console.print(f"{party:<12} {what:<9} {text}", highlight=False)
+            self._console.print(f"{party:<12} {what:<9} {text}", highlight=False, soft_wrap=True)
 
 
 def _words(task: TaskView | None) -> str:

@@ -126,7 +126,7 @@ def draw_model(models: Sequence[charts.Scored], losses: Sequence[float]) -> tupl
             ),
         ]
     if losses:
-        text = "Starts at the exact loss of the guest alone; what follows is integrated from gradients."
+        text = "The penalised loss a row: exact for the guest alone, then integrated from gradients."
         drawn.append(Chart("Loss per pass", text, charts.draw_loss(losses)))
     return tuple(drawn)
 

@@ -19,7 +19,11 @@ from schemas.jobs import Privacy
 @click.option(
     "--privacy", type=click.Choice([str(p) for p in Privacy]), default=str(Privacy.SPLIT_LINK), show_default=True
 )
-@click.option("--rows", type=click.IntRange(min=60), help="Use only so many of the guest's rows; accepts the leaks of a small table.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=60),
+    help="Use only so many of the guest's rows; accepts the leaks of a small table.",
+)
 @click.option("--max-passes", type=click.IntRange(1, 100), help="End training after so many passes.")
 @click.option("--deadline", type=click.IntRange(min=10), metavar="SECONDS", help="End the job after so long.")
 @click.option(

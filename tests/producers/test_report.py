@@ -41,7 +41,7 @@ def _result(status: JobStatus = JobStatus.SUCCEEDED) -> JobResult:
         for row, (label, noise) in enumerate(zip(draws.randint(0, 2, 80), draws.randn(80), strict=True))
     )
     report = EvaluationReport(
-        "credit-1", "credit", 200, 80, (Measure("auc", 0.9), Measure("auc_guest_only", 0.6), Measure("ks", 0.7)),
+        "credit-1", "credit", 200, 80, (Measure("auc", 0.9), Measure("guest_auc", 0.6), Measure("ks", 0.7)),
         (), (), (), (), (), (), (), 0, rows,
     )  # fmt: skip
     half = ModelHalf(
@@ -133,7 +133,7 @@ def test_bytes_are_counted_where_they_were_sent() -> None:
 
 
 def test_losses_end_where_the_series_ends() -> None:
-    assert losses_of({"loss_pass_0": 3.0, "loss_pass_1": 2.0, "loss_pass_3": 1.0}) == [3.0, 2.0]
+    assert losses_of({"loss_pass_0": 3.0, "loss_pass_1": 2.0, "loss_pass_3": 1.0, "rows": 2.0}) == [1.5, 1.0]
 
 
 def test_the_roc_of_the_report_has_the_area_that_scikit_learn_computes() -> None:
