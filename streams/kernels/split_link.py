@@ -9,10 +9,14 @@ pad is rho_i.
 
 Each party then multiplies its own columns with both shares (`streams.kernels.residual_product`). So the slots of a
 group never hold sums over the table; s is chosen for those sums because shares are modulo 2^s.
+
+The bound of a sum. Columns are standardised on the very rows that are summed: sum_i x_ij^2 <= n, hence
+sum_i |x_ij| <= n (Cauchy-Schwarz), and clipping only shortens. So |X^T d| <= D n, whatever the clip.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streams.kernels.entropy import Draws, prf
-from streams.kernels.fixed_point import RESIDUAL_BITS
+from streams.kernels.fixed_point import FX, RESIDUAL_BITS
 from streams.kernels.link_table import LinkTable
 from streams.kernels.multiexp import combined_powers
-from streams.kernels.packing import ConvolutionLayout, Shares, SlotLayout, slot_bits_for
+from streams.kernels.packing import ConvolutionLayout, Shares, SlotLayout, slot_bits_for, usable_bits
 from streams.kernels.paillier import (
     Ciphertext,
     FreshCiphertext,
@@ -45,25 +49,47 @@ class SplitLayout:
     products: ProductLayout
 
 
-def choose_split_layout(
-    table: LinkTable, rank: int, weight_bound: int, rows: int, modulus_bits: int, drop_bits: int
-) -> SplitLayout:
-    """Slots wide enough for X^T d over all `rows` with |x| <= weight_bound, from the table's own maxima.
+def column_bound(rows: int) -> int:
+    """The largest sum of |x_ij| over a standardised column's rows in fixed point: n, and half a unit of rounding a row.
+
+    The intercept's column of ones meets it exactly.
+    """
+    return (rows << FX) + rows
+
+
+def residual_bound(table: LinkTable, rank: int) -> int:
+    """The largest |d| inside the box: the approximation leaves [0, 1] by no more than its sup error.
+
+    Twice the measured sup error, and 2^-9 for the rounding of interpolated values, leave room between grid points.
+    """
+    return math.ceil((1 + 2 * table.sup_error(rank) + 2**-9) * (1 << RESIDUAL_BITS))
+
+
+def choose_split_layout(table: LinkTable, rank: int, rows: int, modulus_bits: int, drop_bits: int) -> SplitLayout:
+    """Slots wide enough for X^T d over all `rows`, and as many rows in a plaintext as then fit.
 
     Raises:
         ValueError: the modulus has no room for one row at this rank.
     """
-    gradient_bound = table.residual_bound(rank) * weight_bound * rows
-    # A row's cross terms share the slots of its neighbours: at most two rows meet in a slot.
-    slots = SlotLayout.choose(modulus_bits, rank, max(gradient_bound, 2 * table.slot_bound(rank)))
-    share_bound = (1 << slots.slot_bits) * weight_bound * rows
-    convolution = ConvolutionLayout.choose(modulus_bits, share_bound)
-    return SplitLayout(slots, ProductLayout(convolution, slots.slot_bits, drop_bits))
+    slot_bits = slot_bits_for(residual_bound(table, rank) * column_bound(rows))
+    # What a slot of a group really holds is one residual, or cross terms of at most two rows: only the topmost slot
+    # can make use of that, as the others need their s bits for the pad's shares.
+    value_bits = slot_bits_for(2 * table.slot_bound(rank))
+    slots = (usable_bits(modulus_bits) - value_bits) // slot_bits + 1
+    group = (slots + 1) // rank - 1
+    if group < 1:
+        needed = (2 * rank - 2) * slot_bits + value_bits + modulus_bits - usable_bits(modulus_bits)
+        raise ValueError(
+            f"rank {rank} on {rows} rows needs a modulus of {needed} bits, not {modulus_bits}: use a longer key or a "
+            "lower rank"
+        )
+    convolution = ConvolutionLayout.choose(modulus_bits, (1 << slot_bits) * column_bound(rows))
+    return SplitLayout(SlotLayout(rank, group, slot_bits), ProductLayout(convolution, slot_bits, drop_bits))
 
 
-def choose_residual_layout(weight_bound: int, rows: int, modulus_bits: int, drop_bits: int) -> ProductLayout:
+def choose_residual_layout(rows: int, modulus_bits: int, drop_bits: int) -> ProductLayout:
     """The layout where one party knows the residuals: |d| <= 2^RESIDUAL_BITS."""
-    bound = (1 << RESIDUAL_BITS) * weight_bound * rows
+    bound = (1 << RESIDUAL_BITS) * column_bound(rows)
     return ProductLayout(ConvolutionLayout.choose(modulus_bits, bound), slot_bits_for(bound), drop_bits)
 
 

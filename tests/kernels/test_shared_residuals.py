@@ -28,11 +28,14 @@ from streams.kernels.split_link import (
     SplitLayout,
     choose_residual_layout,
     choose_split_layout,
+    column_bound,
     combine_rows,
     encrypt_basis,
     mask_residuals,
     open_residuals,
+    residual_bound,
 )
+from streams.kernels.standardisation import fit_standardisation, standardise
 
 BITS = 768
 GUEST, HOST = generate_keys(b"g" * 32, BITS), generate_keys(b"h" * 32, BITS)
@@ -49,7 +52,7 @@ def key(*fields: str | int) -> bytes:
 
 
 def layout_of(rank: int, rows: int, drop: int = 0) -> SplitLayout:
-    return choose_split_layout(TABLE, rank, BOUND, rows, BITS, drop)
+    return choose_split_layout(TABLE, rank, rows, BITS, drop)
 
 
 def share_residuals(
@@ -93,17 +96,19 @@ def test_no_slot_overflows_at_the_tables_maxima(rank: int, signs: tuple[int, int
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_gradients_at_their_bound_do_not_wrap(sign: int) -> None:
-    """All rows with the largest feature and the largest residual of one sign."""
+    """Columns whose absolute values sum to the bound, and the largest residual of one sign in every row."""
     rows, rank = 40, 2
     layout = layout_of(rank, rows)
-    features = np.full((rows, 2), BOUND, dtype=np.int32)
-    features[:, 1] = -BOUND
-    d = sign * TABLE.residual_bound(rank)
+    features = np.full((rows, 2), 1 << FX, dtype=np.int32)
+    features[:, 1] = -features[:, 0]
+    features[0] += np.sign(features[0]) * (column_bound(rows) - (rows << FX))
+    d = sign * residual_bound(TABLE, rank)
     modulus = 1 << layout.slots.slot_bits
     rho = [(modulus - 1) if row % 2 else 0 for row in range(rows)]
     e = [(value + d) % modulus for value in rho]
     gradient = host_gradient(features, e, rho, layout.products, 1)
-    assert gradient == pytest.approx([sign * rows * BOUND * abs(d), -sign * rows * BOUND * abs(d)], abs=1)
+    exact = column_bound(rows) * d
+    assert abs(gradient[0] - exact) <= 1 and abs(gradient[1] + exact) <= 1
 
 
 def host_gradient(
@@ -142,7 +147,7 @@ def test_products_of_shares_are_the_gradient_up_to_the_cut(seed: int, rows: int,
 @given(seeds, st.integers(1, 30))
 def test_known_residuals_give_the_gradient_exactly_without_a_cut(seed: int, rows: int) -> None:
     rng = np.random.RandomState(seed)
-    layout = choose_residual_layout(BOUND, 5000, BITS, 0)
+    layout = choose_residual_layout(5000, BITS, 0)
     features = rng.randint(-BOUND, BOUND + 1, (rows, 3)).astype(np.int32)
     d = rng.randint(-(1 << 28), (1 << 28) + 1, rows)
     values = encrypt_values(OwnerEncryptor(GUEST), d, layout, Draws(key("d", seed)))
@@ -180,4 +185,25 @@ def test_wrong_counts_and_shares_are_refused() -> None:
 
 def test_a_key_too_short_for_the_rank_says_so() -> None:
     with pytest.raises(ValueError, match="longer key"):
-        choose_split_layout(TABLE, 6, BOUND, 20_000, 512, 0)
+        choose_split_layout(TABLE, 6, 20_000, 512, 0)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(2, 300), st.floats(0.5, 8.0))
+def test_a_standardised_column_never_exceeds_its_bound(seed: int, rows: int, clip: float) -> None:
+    rng = np.random.RandomState(seed)
+    values = np.column_stack([rng.standard_cauchy(rows), rng.randint(0, 2, rows), rng.normal(size=rows), np.ones(rows)])
+    features = standardise(values, fit_standardisation(values), clip)
+    assert np.abs(features.astype(np.int64)).sum(axis=0).max() <= column_bound(rows)
+
+
+@pytest.mark.parametrize(("guest_clip", "host_clip"), [(8, 4), (8, 8), (24, 4)])
+def test_the_residual_bound_holds_between_grid_points(guest_clip: int, host_clip: int) -> None:
+    table = choose_table(guest_clip, host_clip)
+    rng = np.random.RandomState(5)
+    a = rng.randint(-(guest_clip << 20), (guest_clip << 20) + 1, 200_000)
+    b = rng.randint(-(host_clip << 20), (host_clip << 20) + 1, 200_000)
+    for rank in range(2, table.max_rank + 1, 2):
+        for label in (0, 1):
+            d = approximate_residuals(table.phi(a, rank), table.psi(b, rank), np.full(len(a), label, dtype=np.int8))
+            assert np.abs(d).max() <= residual_bound(table, rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schemas.digests import digest_of
 from schemas.jobs import JobSpec, Reason, Role, Stage
@@ -25,6 +26,7 @@ from streams.kernels.entropy import job_seed, prf
 from streams.kernels.fixed_point import add_intercept
 from streams.kernels.holdout import split_rows
 from streams.kernels.paillier import PublicKey, generate_keys
+from streams.kernels.split_link import column_bound
 from streams.kernels.standardisation import fit_standardisation, standardise
 from streams.machine import Output, Step, ToEvents, ToPeer, ToStage
 from streams.machines.train import gates
@@ -128,6 +130,7 @@ def _prepare(own: OwnParty, state: TrainWaiting, task: StartTask, resource: obje
     label = _label_blob(own, dataset, training) if task.role is Role.GUEST else None
     if label is not None:
         features = add_intercept(features)
+    _check_bound(own, features)
     return TrainSetup(
         job_id=task.job_id,
         peer=peer,
@@ -144,6 +147,15 @@ def _prepare(own: OwnParty, state: TrainWaiting, task: StartTask, resource: obje
         features=Blob.of(np.ascontiguousarray(features, dtype="<i4").tobytes()),
         label=label,
     )
+
+
+def _check_bound(own: OwnParty, features: NDArray[np.int32]) -> None:
+    """What the slots were chosen for; standardisation guarantees it, and an overflow would spoil a model silently."""
+    rows = features.shape[0]
+    largest = int(np.abs(features.astype(np.int64)).sum(axis=0).max())
+    if largest > column_bound(rows):
+        detail = f"a standardised column sums to {largest} in {rows} rows, beyond {column_bound(rows)}"
+        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, detail)
 
 
 def _checked_dataset(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object) -> Dataset:
@@ -173,7 +185,7 @@ def _check_spec(own: OwnParty, spec: JobSpec, rows: int) -> None:
         raise TaskEndError(Reason.INVALID_SPEC, own.name, f"train: {error}") from error
 
 
-def _label_blob(own: OwnParty, dataset: Dataset, training: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> Blob:
+def _label_blob(own: OwnParty, dataset: Dataset, training: NDArray[np.uint32]) -> Blob:
     if dataset.label is None:
         raise TaskEndError(Reason.INVALID_DATA, own.name, "the guest's dataset has no label column")
     label = dataset.label[training].astype(np.int8)
