@@ -58,7 +58,7 @@ def make_spec(options: DemoOptions, tables: DemoTables) -> JobSpec:
     if options.data is None:
         # 300 training rows: strong regularisation, a box wide enough for what is left, and honesty about their number.
         train = TrainSpec(
-            l2=10.0, max_passes=12, coarse_passes=3, tolerance=1e-3, rank=8, guest_logit_clip=6.0, host_logit_clip=24.0
+            l2=30.0, max_passes=12, coarse_passes=3, tolerance=1e-3, rank=8, guest_logit_clip=6.0, host_logit_clip=24.0
         )
         leaks: tuple[Leak, ...] = (Leak.SMALL_TABLE,)
     else:

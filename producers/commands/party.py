@@ -54,15 +54,16 @@ def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
 @click.option(
     "--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number of this set of processes."
 )
+@click.option("--view", is_flag=True, help="Keep vfl.job.view.<party>.v1 up to date as well (slot 0 only).")
 @home_option
-def run(slot: int, home: Path) -> None:
+def run(slot: int, view: bool, home: Path) -> None:
     """Run the party's processes until Ctrl-C, and start again what dies. Logs are in <home>/log."""
     settings = load_settings(home)
     load_secrets(home, settings.party, settings.peers)
     topics = party_topics(settings.party, settings.topics.partitions)
     check_topics(connection_of(settings), tuple(topic.name for topic in topics))
     click.echo(f"running the processes of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends them")
-    sys.exit(run_supervisor(settings.home, slot, click.echo))
+    sys.exit(run_supervisor(settings.home, slot, click.echo, with_view=view))
 
 
 @party.command()
