@@ -35,6 +35,8 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("-m", "consumers.party_worker", "--stage", "evaluate"),
     "registrar": ("-m", "consumers.model_registrar"),
 }
+#: On request; jobs do not need it. One a party: it stands for no stage.
+VIEW: Mapping[str, tuple[str, ...]] = {"view": ("-m", "consumers.view")}
 
 LOOK_SECONDS = 0.05
 #: A process that lived this long died of something new: it is started again at once.
@@ -188,9 +190,11 @@ def running_pid(home: Path, name: str) -> int | None:
         return None
 
 
-def run_supervisor(home: Path, slot: int = 0, say: Callable[[str], None] = click.echo) -> int:
+def run_supervisor(
+    home: Path, slot: int = 0, say: Callable[[str], None] = click.echo, *, with_view: bool = False
+) -> int:
     """Supervise until SIGTERM, SIGINT or the end of a parent that left a pipe; returns the exit code."""
-    supervisor = Supervisor(home, slot, say=say)
+    supervisor = Supervisor(home, slot, {**PROCESSES, **VIEW} if with_view and slot == 0 else PROCESSES, say=say)
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
     end_with_parent(supervisor.stop)
@@ -204,9 +208,10 @@ def run_supervisor(home: Path, slot: int = 0, say: Callable[[str], None] = click
 @click.option(
     "--slot", type=int, default=0, show_default=True, help="Which of several equal sets of processes this is."
 )
-def main(home: Path, slot: int) -> None:
+@click.option("--view", is_flag=True, help="Run the live view as well (slot 0 only).")
+def main(home: Path, slot: int, view: bool) -> None:
     """Run a party's processes."""
-    sys.exit(run_supervisor(home, slot, click.echo))
+    sys.exit(run_supervisor(home, slot, click.echo, with_view=view))
 
 
 if __name__ == "__main__":
