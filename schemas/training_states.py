@@ -8,6 +8,7 @@ from enum import StrEnum
 from schemas.alignment import AlignmentReady
 from schemas.jobs import JobSpec, Leak
 from schemas.record import Blob, Record
+from schemas.tasks import PeerFault
 from schemas.training import TrainReady
 
 
@@ -44,7 +45,7 @@ class TrainPhase(StrEnum):
 class EarlyTrainReady(Record):
     """A Ready that came before the own StartTask, which will say who the peer is."""
 
-    sender: str
+    party: str
     ready: TrainReady
 
 
@@ -54,7 +55,9 @@ class TrainWaiting(Record):
 
     job_id: str
     alignment: AlignmentReady | None = None
-    readies: tuple[EarlyTrainReady, ...] = ()
+    early: tuple[EarlyTrainReady, ...] = ()
+    #: What parties did wrong before it was known whether they take part.
+    faults: tuple[PeerFault, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ class TrainingMemory(Record):
     transcript: bytes = b""
     #: Rows in chunks that are done, for progress.
     rows_done: int = 0
-    #: Whether TaskSuspended was told and TaskResumed was not yet.
-    is_suspended: bool = False
+    #: The peer whose silence was told, or "".
+    silent: str = ""
 
 
 @dataclass(frozen=True)

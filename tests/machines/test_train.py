@@ -84,7 +84,7 @@ def failure_of(driver: Driver, party: str) -> TaskFailed:
     (event,) = driver.events_of(party, TaskFailed)
     assert isinstance(event, TaskFailed)
     assert isinstance(driver.states[party, TRAIN], TrainEnded)
-    assert "patience" not in driver.timers[party, TRAIN]
+    assert not driver.timers[party, TRAIN]
     return event
 
 
@@ -257,9 +257,9 @@ def test_silence_is_told_once_and_its_end_too() -> None:
         driver.deliver_next()
     held = {key: driver.channels.pop(key) for key in list(driver.channels)}
     for _ in range(2):
-        driver.fire(GUEST, TRAIN, "patience")
+        driver.fire(GUEST, TRAIN, f"patience/{HOST}")
         driver.run()
-        driver.timers[GUEST, TRAIN].setdefault("patience", 0)
+        driver.timers[GUEST, TRAIN].setdefault(f"patience/{HOST}", 0)
     (suspended,) = driver.events_of(GUEST, TaskSuspended)
     assert isinstance(suspended, TaskSuspended)
     assert (suspended.reason, suspended.blame) == (Reason.PEER_SILENT, HOST)
@@ -273,8 +273,8 @@ def test_own_work_that_takes_long_is_not_the_peers_silence() -> None:
     driver = make_driver(CASES["split_link"])
     while phase_of(driver.states[HOST, TRAIN]).value != "basis":
         driver.deliver_next()
-    driver.fire(HOST, TRAIN, "patience")
-    while ("patience" not in driver.timers[HOST, TRAIN]) and driver.channels:
+    driver.fire(HOST, TRAIN, f"patience/{GUEST}")
+    while f"patience/{GUEST}" not in driver.timers[HOST, TRAIN] and driver.channels:
         driver.deliver_next()
     assert not driver.events_of(HOST, TaskSuspended)
 
@@ -434,6 +434,35 @@ def test_a_party_outside_the_job_is_ignored() -> None:
     driver.send_as("stranger", GUEST, TRAIN, EncryptedBasis(JOB, 0, 0, b""))
     driver.run()
     assert halves_of(driver) == halves_of(run_case(CASES["split_link"]))
+
+
+def test_what_a_peer_did_wrong_before_the_start_ends_the_task_when_it_starts() -> None:
+    early = EncryptedBasis(JOB, 0, 0, b"")
+    fault = PeerFault(JOB, HOST, Reason.PROTOCOL_VIOLATION, "garbage")
+    for wrong in (early, fault):
+        driver = make_driver(CASES["split_link"])
+        commands = driver.channels.pop((GUEST, GUEST, TRAIN))
+        if isinstance(wrong, PeerFault):
+            driver.send(GUEST, TRAIN, wrong)
+        else:
+            driver.send_as(HOST, GUEST, TRAIN, wrong)
+        driver.run()
+        assert not driver.events[GUEST]
+        driver.channels[GUEST, GUEST, TRAIN] = commands
+        event = failure_of(driver.run(), GUEST)
+        assert (event.reason, event.blame) == (Reason.PROTOCOL_VIOLATION, HOST)
+
+
+def test_weights_that_run_away_end_the_task() -> None:
+    """Only a guest that breaks the rules, or columns that separate labels, get there; states must stay encodable."""
+
+    def tamper(delivery: Delivery, record: Record) -> Iterable[Record]:
+        if isinstance(record, StepDecided):
+            return (replace(record, coefficients=tuple(1e9 for _ in record.coefficients)),)
+        return (record,)
+
+    event = failure_of(run_case(CASES["split_link"], tamper=tamper), HOST)
+    assert event.reason is Reason.LOGITS_OUT_OF_BOX and "2^10" in event.detail
 
 
 def test_a_peer_cannot_give_commands() -> None:

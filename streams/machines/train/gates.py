@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from schemas.jobs import JobSpec, Leak, Privacy, Reason
 from streams.kernels.leak_budget import MINIMUM_SUPPORT, LeakBudget, check_budget, rare_columns, shared_scalars
-from streams.machines.train.outcome import TaskEndError
+from streams.machines.task import RefusalError
 from streams.machines.train.plan import TrainPlan
 
 #: How many columns an error text names.
@@ -23,7 +23,7 @@ def require(leak: Leak, spec: JobSpec, accepted: Sequence[Leak], own: str, detai
     """End the task unless spec and parties accepted the leak."""
     if leak in spec.accept_leaks and leak in accepted:
         return
-    raise TaskEndError(
+    raise RefusalError(
         Reason.LEAK_NOT_ACCEPTED, own, f"{detail}; every party would have to accept {leak} by name (accept_leaks)"
     )
 

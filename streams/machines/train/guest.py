@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.jobs import Stage
+from schemas.jobs import Privacy, Stage
 from schemas.training import (
     ContinueTraining,
     EncryptedBasis,
@@ -60,6 +60,9 @@ def fit_alone(own: OwnParty, state: GuestTraining) -> Step:
     """Fit the guest's columns to convergence: the host's weights are zero, so this is exact and needs no message."""
     setup = state.setup
     fit = fit_guest(features_of(setup), label_of(setup), penalty_of(setup))
+    if setup.spec.train.privacy is Privacy.SPLIT_LINK:
+        # The tables take two seconds: now, while the host makes its own, and not when its first chunk is here.
+        refresher_of(job_seed(own.secret, setup.job_id), setup)
     memory = replace(state.memory, weights=fit.weights, iterate=fit.weights)
     state = replace(state, phase=TrainPhase.RESIDUALS, memory=memory, current=PassState(0, 0), losses=(fit.loss,))
     return Step(state, (ToStage(Stage.TRAIN, ContinueTraining(setup.job_id, 0, 0)),))
@@ -125,7 +128,7 @@ def take_basis(own: OwnParty, state: GuestTraining, record: EncryptedBasis) -> S
         encode_ciphertexts(peer_key(setup), fresh),
         encode_ciphertexts(private_key(setup).public, masks),
     )
-    progress = tell_progress(own.name, setup.job_id, memory, plan, describe_pass(current.pass_index, current.rank))
+    progress = tell_progress(own, setup, memory, plan, describe_pass(current.pass_index, current.rank))
     return Step(replace(state, memory=memory, current=current), (ToPeer(setup.peer, message), progress))
 
 
@@ -194,7 +197,7 @@ def _encrypt_residuals(
     message = EncryptedResiduals(
         setup.job_id, current.pass_index, chunk, encode_ciphertexts(private_key(setup).public, encrypted)
     )
-    progress = tell_progress(own.name, setup.job_id, memory, plan, describe_pass(current.pass_index, 0))
+    progress = tell_progress(own, setup, memory, plan, describe_pass(current.pass_index, 0))
     phase = TrainPhase.PRODUCTS if current.sent == plan.chunks(0) else state.phase
     new = replace(state, memory=memory, current=current, phase=phase)
     return Step(new, (ToPeer(setup.peer, message), progress))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from schemas.jobs import Stage
 from schemas.training import HostReport, ModelReady, StepDecided
-from schemas.training_states import GuestTraining, NumberRow, TrainPhase
+from schemas.training_states import GuestTraining, NumberRow, TrainEnded, TrainPhase
 from streams.kernels.packing import centre
 from streams.kernels.residual_product import join_halves
 from streams.kernels.step_rule import (
@@ -17,16 +17,17 @@ from streams.kernels.step_rule import (
     round_scalar,
     should_stop,
 )
-from streams.machine import Step, ToPeer, ToStage, Traffic
+from streams.machine import Event, Step, ToPeer, ToStage
+from streams.machines.task import stop_waiting
 from streams.machines.train import gates, stepping
 from streams.machines.train.masks import extend_digest
-from streams.machines.train.outcome import OwnParty, describe_pass, succeed, tell_progress
+from streams.machines.train.outcome import OwnParty, describe_pass, tell_progress
 from streams.machines.train.plan import TrainPlan
 from streams.machines.train.tools import own_width, plan_of, split_integers
 from streams.machines.train.wire import check_numbers, read_shares, refuse
 
 
-def take_report(own: OwnParty, state: GuestTraining, record: HostReport, traffic: Traffic) -> Step:
+def take_report(own: OwnParty, state: GuestTraining, record: HostReport, event: Event) -> Step:
     """Finish the own gradient, run the step rule, move, and begin the next pass or end."""
     setup, current = state.setup, state.current
     plan = plan_of(setup, own.most_chunk_rows)
@@ -45,20 +46,21 @@ def take_report(own: OwnParty, state: GuestTraining, record: HostReport, traffic
     )
     coefficients = state.steps[-1].values if state.steps else ()
     next_rank = 0 if is_last else plan.rank(passes)
-    memory = stepping.take_step(setup, memory, coefficients, plan)
+    memory = stepping.take_step(own, setup, memory, coefficients, plan)
     decided = StepDecided(setup.job_id, current.pass_index, coefficients, next_rank, is_last)
     report = extend_digest(b"", "report", record.shares, repr(record.scalars), repr(record.largest_mean))
     memory, current = stepping.next_pass(memory, current, next_rank, report)
     memory = replace(memory, rows_done=passes * plan.rows)
     state = replace(state, memory=memory, current=current)
-    outputs = (ToPeer(setup.peer, decided), tell_progress(own.name, setup.job_id, memory, plan, _describe(state, plan)))
+    outputs = (ToPeer(setup.peer, decided), tell_progress(own, setup, memory, plan, _describe(state, plan)))
     if not is_last:
         return Step(replace(state, phase=TrainPhase.BASIS if next_rank else TrainPhase.LOGITS), outputs)
     half = ModelReady(setup.job_id, stepping.make_half(own, setup, memory))
     budget = gates.budget_of(plan, setup.peer_columns, setup.positives, is_guest=False)
     measures = stepping.measure(setup, memory, plan, budget, state.losses)
     handed = (ToStage(Stage.EVALUATE, half), ToStage(Stage.REGISTER, half))
-    return succeed(own.name, setup.job_id, traffic, measures, (*outputs, *handed))
+    ended = own.task(setup.job_id).succeeded(event, measures)
+    return Step(TrainEnded(setup.job_id), (*outputs, *handed, *stop_waiting([setup.peer]), ended))
 
 
 def _gradient_sums(state: GuestTraining, record: HostReport, plan: TrainPlan) -> tuple[list[int], int]:

@@ -18,7 +18,7 @@ from schemas.training import (
     PlainLogits,
     StepDecided,
 )
-from schemas.training_states import HostTraining, TrainPhase
+from schemas.training_states import HostTraining, TrainEnded, TrainPhase
 from streams.kernels.entropy import Draws, job_seed
 from streams.kernels.packing import weighted_shares
 from streams.kernels.paillier import encode_ciphertexts, join_ciphertexts
@@ -32,10 +32,11 @@ from streams.kernels.residual_product import (
     own_half,
 )
 from streams.kernels.split_link import encrypt_basis, open_residuals
-from streams.machine import Output, Step, ToPeer, ToStage, Traffic
+from streams.machine import Event, Output, Step, ToPeer, ToStage
+from streams.machines.task import stop_waiting
 from streams.machines.train import gates, stepping
 from streams.machines.train.masks import extend_digest, mask_key
-from streams.machines.train.outcome import OwnParty, describe_pass, succeed, tell_progress
+from streams.machines.train.outcome import OwnParty, describe_pass, tell_progress
 from streams.machines.train.plan import TrainPlan, link_table
 from streams.machines.train.tools import (
     features_of,
@@ -142,7 +143,7 @@ def take_gradient(own: OwnParty, state: HostTraining, record: HostGradientShares
     return Step(new, (ToPeer(setup.peer, report),))
 
 
-def take_decision(own: OwnParty, state: HostTraining, record: StepDecided, traffic: Traffic) -> Step:
+def take_decision(own: OwnParty, state: HostTraining, record: StepDecided, event: Event) -> Step:
     """Move as the guest decided, and begin the next pass or end. More passes than the spec says are a violation."""
     setup, current = state.setup, state.current
     plan = plan_of(setup, own.most_chunk_rows)
@@ -153,12 +154,12 @@ def take_decision(own: OwnParty, state: HostTraining, record: StepDecided, traff
     next_rank = 0 if record.is_last else plan.rank(passes)
     if record.next_rank != next_rank:
         raise refuse(setup, record, f"rank {record.next_rank} for pass {passes}; the spec says {next_rank}")
-    memory = stepping.take_step(setup, state.memory, record.coefficients, plan)
+    memory = stepping.take_step(own, setup, state.memory, record.coefficients, plan)
     decision = extend_digest(b"", "decision", repr(record.coefficients), record.next_rank, int(record.is_last))
     memory, current = stepping.next_pass(memory, current, next_rank, decision)
     memory = replace(memory, rows_done=passes * plan.rows)
     detail = describe_pass(current.pass_index - 1, state.current.rank)
-    progress = tell_progress(own.name, setup.job_id, memory, plan, detail)
+    progress = tell_progress(own, setup, memory, plan, detail)
     if not record.is_last:
         phase = TrainPhase.BASIS if next_rank else TrainPhase.LOGITS
         onward = ToStage(Stage.TRAIN, ContinueTraining(setup.job_id, current.pass_index, 0))
@@ -167,7 +168,8 @@ def take_decision(own: OwnParty, state: HostTraining, record: StepDecided, traff
     budget = gates.budget_of(plan, len(setup.columns), None, is_guest=False)
     measures = stepping.measure(setup, memory, plan, budget)
     handed = (ToStage(Stage.EVALUATE, half), ToStage(Stage.REGISTER, half))
-    return succeed(own.name, setup.job_id, traffic, measures, (progress, *handed))
+    ended = own.task(setup.job_id).succeeded(event, measures)
+    return Step(TrainEnded(setup.job_id), (progress, *handed, *stop_waiting([setup.peer]), ended))
 
 
 def _multiply(
@@ -188,7 +190,7 @@ def _multiply(
 def _after_chunk(own: OwnParty, state: HostTraining, plan: TrainPlan, outputs: tuple[Output, ...]) -> Step:
     """Tell how far it is; after the last chunk pad the products and ask the guest for their one slot."""
     setup, memory, current = state.setup, state.memory, state.current
-    progress = tell_progress(own.name, setup.job_id, memory, plan, describe_pass(current.pass_index, current.rank))
+    progress = tell_progress(own, setup, memory, plan, describe_pass(current.pass_index, current.rank))
     outputs = (*outputs, progress)
     if current.received < plan.chunks(current.rank):
         return Step(state, outputs)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from schemas.alignment import AlignmentReady
-from schemas.jobs import Reason, Stage
+from schemas.jobs import Stage
 from schemas.record import Record
-from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TaskResumed, TaskSuspended, TimerFired
+from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TimerFired
 from schemas.training import (
     ContinueTraining,
     EncryptedBasis,
@@ -33,15 +33,25 @@ from schemas.training_states import (
     TrainWaiting,
 )
 from streams.kernels.entropy import MIN_SECRET_BYTES
-from streams.machine import CancelTimer, Event, Output, Step, ToEvents, Traffic
+from streams.machine import Event, Step
+from streams.machines.task import (
+    MOST_EARLY,
+    RefusalError,
+    check_faults,
+    early_fault,
+    fault_refusal,
+    is_misplaced,
+    keep_fault,
+    stop_waiting,
+    violation,
+    wait_for,
+)
 from streams.machines.train import guest, guest_step, host, start
-from streams.machines.train.outcome import PATIENCE, OwnParty, TaskEndError, fail, start_timer
+from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import MOST_CHUNK_ROWS
-from streams.machines.train.protocol import OWN_RECORDS
+from streams.machines.train.protocol import PEER_RECORDS
 from streams.machines.train.tools import Training, plan_of
-
-#: Readies of different senders that are kept before the own StartTask names the peer.
-MOST_EARLY: Final = 16
+from streams.machines.train.wire import refuse
 
 _P = TrainPhase
 
@@ -98,55 +108,60 @@ class TrainMachine:
         """Decide one input. See `protocol.py` for what may come when."""
         if not isinstance(state, TrainWaiting | GuestTraining | HostTraining):
             return Step(state)
+        peers = [] if isinstance(state, TrainWaiting) else [state.setup.peer]
         job_id = state.job_id if isinstance(state, TrainWaiting) else state.setup.job_id
         try:
+            if isinstance(state, TrainWaiting):
+                return self._wait(state, event)
             return self._decide(state, event)
-        except TaskEndError as error:
-            return fail(self._own.name, job_id, error.reason, error.blame, error.detail)
-
-    def _decide(self, state: TrainWaiting | Training, event: Event) -> Step:
-        record, own = event.record, self._own.name
-        is_own = event.sender == own
-        if not isinstance(state, TrainWaiting) and not is_own and event.sender != state.setup.peer:
-            return Step(state)  # Not part of this job.
-        if is_own != isinstance(record, OWN_RECORDS):
-            raise _violation(event.sender, record, "does not come from there")
-        match record:
-            case StopTask():
-                job_id = state.job_id if isinstance(state, TrainWaiting) else state.setup.job_id
-                return Step(TrainEnded(job_id), (CancelTimer(PATIENCE),))
-            case LocalFault():
-                raise TaskEndError(record.reason, own, record.detail)
-            case PeerFault():
-                if not isinstance(state, TrainWaiting) and record.party != state.setup.peer:
-                    return Step(state)
-                raise TaskEndError(record.reason, record.party, record.detail)
-        if isinstance(state, TrainWaiting):
-            return self._wait(state, event)
-        if is_own:
-            return self._go_on(state, record)
-        return self._hear(state, record, event.traffic)
+        except RefusalError as refusal:
+            return Step(TrainEnded(job_id), (*stop_waiting(peers), self._own.task(job_id).failed(refusal)))
 
     def _wait(self, state: TrainWaiting, event: Event) -> Step:
+        """Before the start: keep hand-overs and Readys, and what parties did wrong."""
+        from_peer = event.sender != self._own.name
+        misplaced = is_misplaced(event, self._own.name, state.job_id, PEER_RECORDS)
         match event.record:
+            case TrainReady() as ready if from_peer and not misplaced:
+                if len(state.early) >= MOST_EARLY or any(early.party == event.sender for early in state.early):
+                    return Step(state)
+                return Step(replace(state, early=(*state.early, EarlyTrainReady(event.sender, ready))))
+            case _ if from_peer:
+                return Step(replace(state, faults=keep_fault(state.faults, early_fault(state.job_id, event))))
             case AlignmentReady() as record:
                 return Step(replace(state, alignment=state.alignment or record))
+            case StopTask():
+                return Step(TrainEnded(state.job_id))
+            case LocalFault() as fault:
+                raise fault_refusal(fault, self._own.name)
+            case PeerFault() as fault:
+                return Step(replace(state, faults=keep_fault(state.faults, fault)))
             case StartTask() as record:
                 return start.start(self._own, state, record, event.resource)
-            case TrainReady() as record:
-                if any(early.sender == event.sender for early in state.readies) or len(state.readies) >= MOST_EARLY:
-                    return Step(state)
-                return Step(replace(state, readies=(*state.readies, EarlyTrainReady(event.sender, record))))
-            case TimerFired() | ContinueTraining():
+        return Step(state)
+
+    def _decide(self, state: Training, event: Event) -> Step:
+        record, own, setup = event.record, self._own.name, state.setup
+        if event.sender not in (own, setup.peer):
+            return Step(state)  # A stranger to this job can neither take part in it nor end it.
+        if is_misplaced(event, own, setup.job_id, PEER_RECORDS):
+            raise violation(event.sender, f"{event.sender} may not send this {type(record).__name__}")
+        match record:
+            case StopTask():
+                return Step(TrainEnded(setup.job_id), stop_waiting([setup.peer]))
+            case LocalFault():
+                raise fault_refusal(record, own)
+            case PeerFault():
+                check_faults([record], [setup.peer], own)
                 return Step(state)
-        raise _violation(event.sender, event.record, "came before the task started")
+        return self._go_on(state, record) if event.sender == own else self._hear(state, event)
 
     def _go_on(self, state: Training, record: Record) -> Step:
         """A record of the own party."""
         current = state.current
         match state, record:
-            case _, TimerFired(name="patience"):
-                return self._run_out(state)
+            case _, TimerFired() as timer if timer.name == wait_for(state.setup.peer, 0).name:
+                return self._run_out(state, timer)
             case _, ContinueTraining(pass_index=-1, chunk=0) if state.phase is _P.KEYS:
                 return start.make_keys(self._own, state)
             case GuestTraining(phase=_P.FITTING), ContinueTraining(pass_index=-1, chunk=1):
@@ -157,46 +172,41 @@ class TrainMachine:
                 return host.send_chunk(self._own, state)
         return Step(state)
 
-    def _hear(self, state: Training, record: Record, traffic: Traffic) -> Step:
+    def _hear(self, state: Training, event: Event) -> Step:
         """A record of the peer: one that was taken already changes nothing, one that is not due ends the task."""
-        if _was_taken(state, record):
+        if _was_taken(state, event.record):
             return Step(state)
-        job_id = state.setup.job_id
-        outputs: tuple[Output, ...] = ()
-        if state.memory.is_suspended:
-            state = replace(state, memory=replace(state.memory, is_suspended=False))
-            outputs = (ToEvents(TaskResumed(job_id, Stage.TRAIN, self._own.name)),)
-        step = self._take(state, record, traffic)
-        timer = () if isinstance(step.state, TrainEnded) else (start_timer(state.setup.spec.patience_seconds),)
-        return Step(step.state, (*outputs, *step.outputs, *timer))
+        setup = state.setup
+        silent, resumed = self._own.task(setup.job_id).voice(state.memory.silent, setup.peer)
+        step = self._take(replace(state, memory=replace(state.memory, silent=silent)), event)
+        timer = () if isinstance(step.state, TrainEnded) else (wait_for(setup.peer, setup.spec.patience_seconds),)
+        return Step(step.state, (*resumed, *step.outputs, *timer))
 
-    def _take(self, state: Training, record: Record, traffic: Traffic) -> Step:
-        own, phase, peer = self._own, state.phase, state.setup.peer
+    def _take(self, state: Training, event: Event) -> Step:
+        own, phase, record = self._own, state.phase, event.record
         if isinstance(record, TrainReady):
             if phase not in (_P.KEYS, _P.READY) or state.ready is not None:
-                raise _violation(peer, record, "differs from the one before")
+                raise refuse(state.setup, record, "differs from the one before")
             return start.hear_ready(own, state, record)
         match state, record:
             case GuestTraining(phase=_P.REPORT), HostReport(pass_index=state.current.pass_index):
-                return guest_step.take_report(own, state, record, traffic)
+                return guest_step.take_report(own, state, record, event)
             case HostTraining(phase=_P.STEP), StepDecided(pass_index=state.current.pass_index):
-                return host.take_decision(own, state, record, traffic)
+                return host.take_decision(own, state, record, event)
         handlers = _GUEST if isinstance(state, GuestTraining) else _HOST
         handler = handlers.get((phase, type(record)))
         if handler is None or not _is_due(record, state.current):
-            raise _violation(peer, record, f"does not belong where the task stands ({phase})")
+            raise refuse(state.setup, record, f"does not belong where the task stands ({phase})")
         return handler(own, state, record)
 
-    def _run_out(self, state: Training) -> Step:
+    def _run_out(self, state: Training, timer: TimerFired) -> Step:
         """The peer was silent for the job's patience: tell once, unless the own work is what takes so long."""
         setup = state.setup
         if self._is_busy(state):
-            return Step(state, (start_timer(setup.spec.patience_seconds),))
-        if state.memory.is_suspended:
-            return Step(state)
-        state = replace(state, memory=replace(state.memory, is_suspended=True))
-        suspended = TaskSuspended(setup.job_id, Stage.TRAIN, self._own.name, Reason.PEER_SILENT, setup.peer)
-        return Step(state, (ToEvents(suspended),))
+            return Step(state, (wait_for(setup.peer, setup.spec.patience_seconds),))
+        task = self._own.task(setup.job_id)
+        silent, outputs = task.silence(state.memory.silent, timer, setup.spec.patience_seconds)
+        return Step(replace(state, memory=replace(state.memory, silent=silent)), outputs)
 
     def _is_busy(self, state: Training) -> bool:
         if state.phase in (_P.KEYS, _P.FITTING):
@@ -216,10 +226,6 @@ def phase_of(state: Record) -> TrainPhase:
         case GuestTraining() | HostTraining():
             return state.phase
     return _P.ENDED
-
-
-def _violation(sender: str, record: Record, detail: str) -> TaskEndError:
-    return TaskEndError(Reason.PROTOCOL_VIOLATION, sender, f"{type(record).__name__}: {detail}")
 
 
 def _is_next(record: ContinueTraining, current: PassState) -> bool:

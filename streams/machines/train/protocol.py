@@ -64,15 +64,20 @@ from schemas.training import (
 from schemas.training_states import TrainPhase
 from streams.machines.transition import Transition
 
-#: Records that come from the own party only.
-OWN_RECORDS: Final[tuple[type[Record], ...]] = (
-    AlignmentReady,
-    StartTask,
-    StopTask,
-    ContinueTraining,
-    TimerFired,
-    LocalFault,
-    PeerFault,
+#: Records that come from other parties only; all others come from the own party only.
+PEER_RECORDS: Final[frozenset[type[Record]]] = frozenset(
+    {
+        TrainReady,
+        EncryptedResiduals,
+        PlainLogits,
+        EncryptedBasis,
+        MaskedResiduals,
+        EncryptedShares,
+        MaskedHostGradient,
+        HostGradientShares,
+        HostReport,
+        StepDecided,
+    }
 )
 
 GUEST, HOST = Role.GUEST.value, Role.HOST.value
@@ -143,7 +148,7 @@ _HOST_PASSES = (
 _ENDING = tuple(
     transition
     for phase in TrainPhase
-    if phase is not _P.ENDED
+    if phase not in (_P.WAITING, _P.ENDED)
     for transition in (
         *_for_both(phase, StopTask, (_P.ENDED,)),
         *_for_both(phase, LocalFault, (_P.ENDED,), (TaskFailed,)),
@@ -152,4 +157,17 @@ _ENDING = tuple(
     )
 )
 
-TRANSITIONS: Final[tuple[Transition, ...]] = (*_STARTING, *_GUEST_PASSES, *_HOST_PASSES, *_ENDING)
+#: Before the start nobody is a peer yet: what was wrong is kept until it is known who takes part.
+_ENDING_EARLY = (
+    *_for_both(_P.WAITING, StopTask, (_P.ENDED,)),
+    *_for_both(_P.WAITING, LocalFault, (_P.ENDED,), (TaskFailed,)),
+    *_for_both(_P.WAITING, PeerFault, (_P.WAITING,)),
+)
+
+TRANSITIONS: Final[tuple[Transition, ...]] = (
+    *_STARTING,
+    *_GUEST_PASSES,
+    *_HOST_PASSES,
+    *_ENDING_EARLY,
+    *_ENDING,
+)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from schemas.digests import digest_of
 from schemas.jobs import JobSpec, Reason, Role, Stage
 from schemas.record import Blob
-from schemas.tasks import StartTask, TaskStarted
+from schemas.tasks import StartTask
 from schemas.training import ContinueTraining, TrainReady
 from schemas.training_states import (
     GuestTraining,
@@ -21,29 +21,31 @@ from schemas.training_states import (
     TrainSetup,
     TrainWaiting,
 )
-from streams.dataset import Dataset, DatasetProblem
+from streams.dataset import Dataset
 from streams.kernels.entropy import job_seed, prf
 from streams.kernels.fixed_point import add_intercept
 from streams.kernels.holdout import split_rows
 from streams.kernels.paillier import PublicKey, generate_keys
 from streams.kernels.split_link import column_bound
 from streams.kernels.standardisation import fit_standardisation, standardise
-from streams.machine import Output, Step, ToEvents, ToPeer, ToStage
+from streams.machine import Output, Step, ToPeer, ToStage
+from streams.machines.task import RefusalError, check_dataset, check_faults, violation, wait_for
 from streams.machines.train import gates
 from streams.machines.train.masks import extend_digest, private_digest
-from streams.machines.train.outcome import OwnParty, TaskEndError, start_timer
+from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import check_plan
-from streams.machines.train.tools import Training, key_digest, own_width, plan_of, private_key, role_of
+from streams.machines.train.tools import Training, key_digest, own_width, plan_of, private_key, refresher_of, role_of
 
 #: The most columns that a peer may claim.
 MOST_COLUMNS = 100_000
 
 
 def start(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object) -> Step:
-    """Prepare the own rows, check what the job may reveal, and go on to make the key. Raises TaskEndError."""
+    """Prepare the own rows, check what the job may reveal, and go on to make the key. Raises RefusalError."""
     peer = _peer_of(own, task)
+    check_faults(state.faults, [peer], own.name)
     # Whoever else said that it is ready is not part of this job.
-    ready = next((early.ready for early in state.readies if early.sender == peer), None)
+    ready = next((early.ready for early in state.early if early.party == peer), None)
     setup = _prepare(own, state, task, resource, peer)
     memory = TrainingMemory(weights=(0,) * own_width(setup), iterate=(0,) * own_width(setup))
     current = PassState(0, 0)
@@ -53,15 +55,15 @@ def start(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object)
     else:
         new = HostTraining(TrainPhase.KEYS, setup, memory, current, ready=ready)
     outputs: tuple[Output, ...] = (
-        ToEvents(TaskStarted(task.job_id, Stage.TRAIN, own.name)),
-        start_timer(task.spec.patience_seconds),
+        own.task(task.job_id).started(),
+        wait_for(peer, task.spec.patience_seconds),
         ToStage(Stage.TRAIN, ContinueTraining(task.job_id, -1, 0)),
     )
     return Step(new, outputs)
 
 
 def make_keys(own: OwnParty, state: Training) -> Step:
-    """Make the job's Paillier key, tell the peer, and go on if it is ready already. Raises TaskEndError."""
+    """Make the job's Paillier key, tell the peer, and go on if it is ready already. Raises RefusalError."""
     setup = state.setup
     key = prf(job_seed(own.secret, setup.job_id), "train paillier", setup.job_id, setup.peer)
     private = generate_keys(key, setup.spec.train.key_bits)
@@ -84,7 +86,7 @@ def make_keys(own: OwnParty, state: Training) -> Step:
 
 
 def hear_ready(own: OwnParty, state: Training, ready: TrainReady) -> Step:
-    """The peer is ready: check its key and figures, the budgets of both, and begin. Raises TaskEndError."""
+    """The peer is ready: check its key and figures, the budgets of both, and begin. Raises RefusalError."""
     if state.phase is TrainPhase.KEYS:
         return Step(replace(state, ready=ready))
     setup = state.setup
@@ -94,6 +96,8 @@ def hear_ready(own: OwnParty, state: Training, ready: TrainReady) -> Step:
     transcript = extend_digest(b"", "ready", ready.modulus, ready.columns, ready.rows, ready.spec_digest)
     memory = replace(state.memory, transcript=transcript)
     if isinstance(state, HostTraining):
+        # The tables take two seconds: now, while the guest fits alone, and not when its first chunk is here.
+        refresher_of(job_seed(own.secret, setup.job_id), setup)
         phase = TrainPhase.RESIDUALS
         return Step(replace(state, setup=setup, memory=memory, ready=ready, phase=phase))
     state = replace(state, setup=setup, memory=memory, ready=ready, phase=TrainPhase.FITTING)
@@ -104,10 +108,10 @@ def _peer_of(own: OwnParty, task: StartTask) -> str:
     spec = task.spec
     if len(spec.hosts) != 1:
         detail = f"hosts: names {len(spec.hosts)} hosts; logistic_regression trains with one for now"
-        raise TaskEndError(Reason.INVALID_SPEC, own.name, detail)
+        raise RefusalError(Reason.INVALID_SPEC, own.name, detail)
     guest, host = spec.guest.party, spec.hosts[0].party
     if own.name != (guest if task.role is Role.GUEST else host) or guest == host:
-        raise TaskEndError(Reason.INVALID_SPEC, own.name, f"{own.name} is not the {task.role} of this job")
+        raise RefusalError(Reason.INVALID_SPEC, own.name, f"{own.name} is not the {task.role} of this job")
     return host if task.role is Role.GUEST else guest
 
 
@@ -117,14 +121,14 @@ def _prepare(own: OwnParty, state: TrainWaiting, task: StartTask, resource: obje
     assert state.alignment is not None
     training = split_rows(state.alignment.rows.content, spec.evaluate.holdout_fraction)[0]
     if len(training) < 2:
-        raise TaskEndError(Reason.TOO_FEW_ROWS, own.name, f"{len(training)} training rows after alignment; 2 needed")
+        raise RefusalError(Reason.TOO_FEW_ROWS, own.name, f"{len(training)} training rows after alignment; 2 needed")
     _check_spec(own, spec, len(training))
     try:
         values = dataset.values[training]
         scaling = fit_standardisation(values)
         features = standardise(values, scaling, train.feature_clip)
     except (ValueError, IndexError) as error:
-        raise TaskEndError(Reason.INVALID_DATA, own.name, f"the training rows cannot be used: {error}") from error
+        raise RefusalError(Reason.INVALID_DATA, own.name, f"the training rows cannot be used: {error}") from error
     gates.check_privacy(spec, task.accepted_leaks, own.name)
     gates.check_support(spec, task.accepted_leaks, own.name, features, dataset.columns)
     label = _label_blob(own, dataset, training) if task.role is Role.GUEST else None
@@ -155,49 +159,45 @@ def _check_bound(own: OwnParty, features: NDArray[np.int32]) -> None:
     largest = int(np.abs(features.astype(np.int64)).sum(axis=0).max())
     if largest > column_bound(rows):
         detail = f"a standardised column sums to {largest} in {rows} rows, beyond {column_bound(rows)}"
-        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, detail)
+        raise RefusalError(Reason.INTERNAL_ERROR, own.name, detail)
 
 
 def _checked_dataset(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object) -> Dataset:
-    if isinstance(resource, DatasetProblem):
-        text = "; ".join(f"{mistake.path}: {mistake.message}" for mistake in resource.mistakes[:10])
-        raise TaskEndError(Reason.INVALID_DATA, own.name, text)
-    if not isinstance(resource, Dataset):
-        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, "the process loaded no dataset for the task")
+    dataset = check_dataset(resource, task.profile, own.name)
     if state.alignment is None:
-        raise TaskEndError(Reason.INTERNAL_ERROR, own.name, "the task was started before alignment handed its rows on")
-    if not resource.profile.fingerprint == task.profile.fingerprint == state.alignment.data_fingerprint:
-        detail = "the dataset is not the one that was approved and aligned: restore it, or submit a new job"
-        raise TaskEndError(Reason.DATA_CHANGED, own.name, detail)
-    if not resource.columns:
-        raise TaskEndError(Reason.INVALID_DATA, own.name, "the dataset has no feature columns")
-    return resource
+        raise RefusalError(Reason.INTERNAL_ERROR, own.name, "the task was started before alignment handed its rows on")
+    if dataset.profile.fingerprint != state.alignment.data_fingerprint:
+        detail = "the dataset is not the one that was aligned: restore it, or submit a new job"
+        raise RefusalError(Reason.DATA_CHANGED, own.name, detail)
+    if not dataset.columns:
+        raise RefusalError(Reason.INVALID_DATA, own.name, "the dataset has no feature columns")
+    return dataset
 
 
 def _check_spec(own: OwnParty, spec: JobSpec, rows: int) -> None:
     train = spec.train
     if train.key_bits < own.least_key_bits:
         detail = f"train.key_bits: {train.key_bits} is below {own.least_key_bits}, the least that {own.name} accepts"
-        raise TaskEndError(Reason.INVALID_SPEC, own.name, detail)
+        raise RefusalError(Reason.INVALID_SPEC, own.name, detail)
     try:
         check_plan(train, rows)
     except ValueError as error:
-        raise TaskEndError(Reason.INVALID_SPEC, own.name, f"train: {error}") from error
+        raise RefusalError(Reason.INVALID_SPEC, own.name, f"train: {error}") from error
 
 
 def _label_blob(own: OwnParty, dataset: Dataset, training: NDArray[np.uint32]) -> Blob:
     if dataset.label is None:
-        raise TaskEndError(Reason.INVALID_DATA, own.name, "the guest's dataset has no label column")
+        raise RefusalError(Reason.INVALID_DATA, own.name, "the guest's dataset has no label column")
     label = dataset.label[training].astype(np.int8)
     if label.min() == label.max():
         detail = f"label: all {len(label)} training rows have the value {int(label[0])}; there is nothing to learn"
-        raise TaskEndError(Reason.INVALID_DATA, own.name, detail)
+        raise RefusalError(Reason.INVALID_DATA, own.name, detail)
     return Blob.of(label.tobytes())
 
 
 def _check_ready(setup: TrainSetup, ready: TrainReady) -> None:
-    def refuse(detail: str) -> TaskEndError:
-        return TaskEndError(Reason.PROTOCOL_VIOLATION, setup.peer, f"TrainReady: {detail}")
+    def refuse(detail: str) -> RefusalError:
+        return violation(setup.peer, f"TrainReady: {detail}")
 
     if ready.spec_digest != setup.spec_digest:
         raise refuse("the peer runs another spec")

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 from schemas.jobs import Reason
 from schemas.models import ModelHalf
-from schemas.tasks import Measure
 from schemas.training_states import NumberRow, PassState, TrainingMemory, TrainSetup
 from streams.kernels.fixed_point import FX, RESIDUAL_BITS
-from streams.kernels.guest_fit import add_penalty
+from streams.kernels.guest_fit import WEIGHT_LIMIT, add_penalty
 from streams.kernels.leak_budget import LeakBudget
 from streams.kernels.link_table import count_outside
 from streams.kernels.step_rule import (
@@ -20,8 +19,9 @@ from streams.kernels.step_rule import (
     new_scalars,
     next_momentum,
 )
+from streams.machines.task import RefusalError
 from streams.machines.train.masks import extend_digest
-from streams.machines.train.outcome import OwnParty, TaskEndError
+from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import TrainPlan, link_table, logit_clip
 from streams.machines.train.tools import own_logits, penalty_of, preconditioner_of, role_of
 
@@ -50,9 +50,20 @@ def largest_mean(memory: TrainingMemory, plan: TrainPlan) -> float:
 
 
 def take_step(
-    setup: TrainSetup, memory: TrainingMemory, coefficients: Sequence[float], plan: TrainPlan
+    own: OwnParty, setup: TrainSetup, memory: TrainingMemory, coefficients: Sequence[float], plan: TrainPlan
 ) -> TrainingMemory:
-    """Move the own weights: by the shared coefficients, or by the own block's momentum where there are none."""
+    """Move the own weights: by the shared coefficients, or by the own block's momentum where there are none.
+
+    Raises RefusalError when a weight leaves its fixed point.
+    """
+    moved = _moved(setup, memory, coefficients, plan)
+    if max(abs(weight) for weight in (*moved.weights, *moved.iterate)) >= WEIGHT_LIMIT:
+        detail = f"a weight of {own.name} reached 2^10: raise train.l2, or look for columns that separate the labels"
+        raise RefusalError(Reason.LOGITS_OUT_OF_BOX, own.name, detail)
+    return moved
+
+
+def _moved(setup: TrainSetup, memory: TrainingMemory, coefficients: Sequence[float], plan: TrainPlan) -> TrainingMemory:
     preconditioner = preconditioner_of(setup)
     gradients = [row.values for row in memory.gradients]
     if plan.few_columns:
@@ -64,7 +75,7 @@ def take_step(
 
 
 def make_half(own: OwnParty, setup: TrainSetup, memory: TrainingMemory) -> ModelHalf:
-    """The party's half of the model at the last iterate. Raises TaskEndError when its logits leave the link's box."""
+    """The party's half of the model at the last iterate. Raises RefusalError when its logits leave the link's box."""
     role, train = role_of(setup), setup.spec.train
     clip = logit_clip(train, role)
     outside = count_outside(own_logits(setup, memory.iterate, slice(0, setup.rows)), clip)
@@ -73,7 +84,7 @@ def make_half(own: OwnParty, setup: TrainSetup, memory: TrainingMemory) -> Model
             f"{outside} of {setup.rows} logits of {own.name} lie beyond +-{clip}: raise train.{role}_logit_clip, "
             "lower train.feature_clip, or raise train.l2"
         )
-        raise TaskEndError(Reason.LOGITS_OUT_OF_BOX, own.name, detail)
+        raise RefusalError(Reason.LOGITS_OUT_OF_BOX, own.name, detail)
     columns = len(setup.columns)
     return ModelHalf(
         party=own.name,
@@ -94,10 +105,10 @@ def make_half(own: OwnParty, setup: TrainSetup, memory: TrainingMemory) -> Model
 
 def measure(
     setup: TrainSetup, memory: TrainingMemory, plan: TrainPlan, budget: LeakBudget, losses: Sequence[float] = ()
-) -> tuple[Measure, ...]:
+) -> dict[str, float]:
     """What a party reports at the end. Losses after the first are integrated from Gram rows, hence estimates."""
     rank = plan.full_rank
-    numbers = {
+    numbers: dict[str, float] = {
         "passes": len(memory.gradients),
         "rank": rank,
         "sup_error": link_table(setup.spec.train).sup_error(rank) if rank else 0.0,
@@ -107,8 +118,7 @@ def measure(
         "leak_bits": budget.bits,
         "leak_bits_limit": budget.limit,
     }
-    numbers |= {f"loss_pass_{index}": loss for index, loss in enumerate(losses)}
-    return tuple(Measure(name, float(value)) for name, value in numbers.items())
+    return numbers | {f"loss_pass_{index}": loss for index, loss in enumerate(losses)}
 
 
 def next_pass(memory: TrainingMemory, current: PassState, rank: int, report: bytes) -> tuple[TrainingMemory, PassState]:

@@ -8,25 +8,24 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.jobs import Reason
 from schemas.record import Record
 from schemas.training_states import TrainSetup
 from streams.kernels.fixed_point import LOGIT_BITS
 from streams.kernels.paillier import Ciphertext, PublicKey, decode_ciphertexts
 from streams.kernels.residual_product import ProductLayout, decode_shares
-from streams.machines.train.outcome import TaskEndError
+from streams.machines.task import RefusalError, violation
 
 #: No logit is larger: weights are below 2^10 and standardised features at most 8, for 2^7 columns at their bounds.
 MOST_LOGIT = 1 << 20
 
 
-def refuse(setup: TrainSetup, record: Record, detail: str) -> TaskEndError:
+def refuse(setup: TrainSetup, record: Record, detail: str) -> RefusalError:
     """The error that blames the peer for this record."""
-    return TaskEndError(Reason.PROTOCOL_VIOLATION, setup.peer, f"{type(record).__name__}: {detail}")
+    return violation(setup.peer, f"{type(record).__name__}: {detail}")
 
 
 def read_ciphertexts(setup: TrainSetup, record: Record, public: PublicKey, data: bytes, count: int) -> list[Ciphertext]:
-    """Exactly `count` units modulo n^2. Raises TaskEndError."""
+    """Exactly `count` units modulo n^2. Raises RefusalError."""
     if len(data) != count * public.ciphertext_bytes:
         raise refuse(
             setup, record, f"{count} ciphertexts take {count * public.ciphertext_bytes} bytes, {len(data)} came"
@@ -38,7 +37,7 @@ def read_ciphertexts(setup: TrainSetup, record: Record, public: PublicKey, data:
 
 
 def read_shares(setup: TrainSetup, record: Record, data: bytes, count: int, layout: ProductLayout) -> list[int]:
-    """Exactly `count` cut shares. Raises TaskEndError."""
+    """Exactly `count` cut shares. Raises RefusalError."""
     try:
         return decode_shares(data, count, layout)
     except ValueError as error:
@@ -46,7 +45,7 @@ def read_shares(setup: TrainSetup, record: Record, data: bytes, count: int, layo
 
 
 def read_logits(setup: TrainSetup, record: Record, data: bytes, count: int) -> NDArray[np.int64]:
-    """Exactly `count` logits with 20 fractional bits. Raises TaskEndError."""
+    """Exactly `count` logits with 20 fractional bits. Raises RefusalError."""
     if len(data) != 8 * count:
         raise refuse(setup, record, f"{count} logits take {8 * count} bytes, {len(data)} came")
     logits = np.frombuffer(data, dtype="<i8").astype(np.int64)
@@ -57,7 +56,7 @@ def read_logits(setup: TrainSetup, record: Record, data: bytes, count: int) -> N
 
 
 def check_numbers(setup: TrainSetup, record: Record, numbers: Iterable[float], count: int, name: str) -> None:
-    """Exactly `count` finite numbers. Raises TaskEndError."""
+    """Exactly `count` finite numbers. Raises RefusalError."""
     values = tuple(numbers)
     if len(values) != count or not all(math.isfinite(value) for value in values):
         raise refuse(setup, record, f"{name} must be {count} finite numbers")
