@@ -1,0 +1,115 @@
+"""Reading what lies in Kafka outside the group: states to their end, topics and their partitions."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from streams.engine.errors import LogUnavailableError
+from streams.engine.kafka_errors import text_of
+from streams.engine.kafka_settings import READER, KafkaTimeouts
+from streams.engine.ports import NotYetError, TopicPartition
+
+_log = logging.getLogger(__name__)
+
+#: Records taken from librdkafka's queue at once.
+BATCH = 1_000
+
+
+class KafkaReader:
+    """A reader of its own for states, and an administrator for questions. Any thread may call it."""
+
+    def __init__(self, base: dict[str, Any], timeouts: KafkaTimeouts) -> None:
+        """`base` are the properties of every client."""
+        self._base = base
+        self._timeouts = timeouts
+        self._lock = threading.Lock()
+        self._admin: AdminClient | None = None
+        self._reader: Consumer | None = None
+        self._counts: dict[str, int] = {}
+
+    def partition_count(self, topic: str) -> int:
+        """Asked once a topic. Raises `LookupError` when there is no such topic, `LogUnavailableError`."""
+        with self._lock:
+            if topic not in self._counts:
+                self._counts[topic] = self._ask_partition_count(topic)
+            return self._counts[topic]
+
+    def read_to_end(self, place: TopicPartition) -> list[tuple[bytes, bytes | None]]:
+        """As `ports.Log.read_state`."""
+        with self._lock:
+            end = self._high_watermark(place)
+            if end == 0:
+                return []
+            if self._reader is None:
+                self._reader = Consumer(
+                    # It never joins and never commits; librdkafka wants a name all the same.
+                    {**self._base, **READER, "group.id": "isthmus-state-reader", "enable.partition.eof": True}
+                )
+            self._reader.assign([KafkaPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+            try:
+                return self._read_until(self._reader, place, end)
+            finally:
+                self._reader.unassign()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            if self._reader is not None:
+                self._reader.close()
+            self._reader = self._admin = None
+
+    def _administrator(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient(self._base)
+        return self._admin
+
+    def _ask_partition_count(self, topic: str) -> int:
+        try:
+            found = self._administrator().list_topics(topic, timeout=self._timeouts.request_seconds).topics.get(topic)
+        except KafkaException as error:
+            raise LogUnavailableError(
+                f"no answer about topic {topic} from {self._base['bootstrap.servers']}: {text_of(error)}; is this the"
+                " broker's address, and does it run?"
+            ) from error
+        if found is None or found.error is not None or not found.partitions:
+            raise LookupError(f"there is no topic {topic}")
+        return len(found.partitions)
+
+    def _high_watermark(self, place: TopicPartition) -> int:
+        """The end of all records. (A consumer of committed ones is told the last stable offset instead.)"""
+        partition = KafkaPartition(place.topic, place.partition)
+        try:
+            futures = self._administrator().list_offsets(
+                {partition: OffsetSpec.latest()},  # type: ignore[no-untyped-call]
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=self._timeouts.request_seconds,
+            )
+            return int(futures[partition].result().offset)
+        except KafkaException as error:
+            raise NotYetError(f"the end of {place.topic}[{place.partition}]: {text_of(error)}") from error
+
+    def _read_until(self, reader: Consumer, place: TopicPartition, end: int) -> list[tuple[bytes, bytes | None]]:
+        entries: list[tuple[bytes, bytes | None]] = []
+        patience = self._timeouts.state_read_seconds
+        deadline = time.monotonic() + patience
+        while (left := deadline - time.monotonic()) > 0:
+            first = reader.poll(left)
+            for message in () if first is None else (first, *reader.consume(BATCH, 0)):
+                error = message.error()
+                if error is None:
+                    entries.append((message.key() or b"", message.value()))
+                    deadline = time.monotonic() + patience
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # Told at the last stable offset, where a transaction that is not decided here holds us back.
+                    if (message.offset() or 0) >= end:
+                        return entries
+                else:
+                    _log.info("reading %s[%d]: %s", place.topic, place.partition, error.str())
+        raise NotYetError(f"a transaction before offset {end} is not decided, or the broker is slow")
