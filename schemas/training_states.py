@@ -158,8 +158,6 @@ class GuestTraining(Record):
     #: Gram rows 0..t and steps 0..t-1 of all parties together.
     gram: tuple[NumberRow, ...] = ()
     steps: tuple[NumberRow, ...] = ()
-    #: Passes whose pair (s, y) straddles a change of rank.
-    skipped: tuple[int, ...] = ()
     #: Loss at the beginning of each pass, the first exact and the others integrated.
     losses: tuple[float, ...] = ()
     ready: TrainReady | None = None

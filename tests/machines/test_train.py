@@ -211,6 +211,15 @@ def test_a_ready_that_comes_before_the_own_start_is_kept() -> None:
     assert halves_of(driver.run()) == plain
 
 
+def test_what_a_step_rewrites_is_small() -> None:
+    """Rows are in blobs, written once: the record that every step writes has no part that grows with the table."""
+    sizes = []
+    for rows in (96, 960):
+        trace = run_case(make_case(rows=rows, max_passes=2), chunk_rows=300).trace
+        sizes.append(max(len(entry.state) for entry in trace))
+    assert sizes[1] < sizes[0] + 200 and sizes[0] < 10_000
+
+
 # --- what is told ---
 
 

@@ -23,7 +23,7 @@ from streams.kernels.entropy import Draws, job_seed
 from streams.kernels.fixed_point import RESIDUAL_BITS, weighted_sums
 from streams.kernels.guest_fit import fit_guest
 from streams.kernels.packing import weighted_shares
-from streams.kernels.paillier import encode_ciphertexts, join_ciphertexts
+from streams.kernels.paillier import decode_ciphertexts, encode_ciphertexts, join_ciphertexts
 from streams.kernels.residual_product import (
     add_products,
     encode_shares,
@@ -51,7 +51,6 @@ from streams.machines.train.tools import (
     private_key,
     refresher_of,
     split_integers,
-    stored_ciphertexts,
 )
 from streams.machines.train.wire import read_ciphertexts, read_logits, refuse
 
@@ -143,7 +142,7 @@ def take_shares(own: OwnParty, state: GuestTraining, record: EncryptedShares) ->
     public = peer_key(setup)
     count = layout.convolution.plaintext_count(rows.stop - rows.start)
     received = read_ciphertexts(setup, record, public, record.ciphertexts, count)
-    old = stored_ciphertexts(public, current.products)
+    old = decode_ciphertexts(public, current.products)
     products = add_products(old, received, features_of(setup)[rows], layout, public)
     current = replace(
         current,
@@ -169,7 +168,7 @@ def answer_products(own: OwnParty, state: GuestTraining, record: MaskedHostGradi
     if current.rank:
         seed = job_seed(own.secret, setup.job_id)
         public = peer_key(setup)
-        products = stored_ciphertexts(public, current.products)
+        products = decode_ciphertexts(public, current.products)
         key = mask_key(seed, "guest gradient", setup, state.memory, current, current.inputs, returned)
         fresh, pads = mask_products(products, refresher_of(seed, setup), layout, key)
         request = encode_ciphertexts(public, fresh)

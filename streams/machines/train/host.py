@@ -21,7 +21,7 @@ from schemas.training import (
 from schemas.training_states import HostTraining, TrainEnded, TrainPhase
 from streams.kernels.entropy import Draws, job_seed
 from streams.kernels.packing import weighted_shares
-from streams.kernels.paillier import encode_ciphertexts, join_ciphertexts
+from streams.kernels.paillier import decode_ciphertexts, encode_ciphertexts, join_ciphertexts
 from streams.kernels.residual_product import (
     add_products,
     encode_shares,
@@ -48,7 +48,6 @@ from streams.machines.train.tools import (
     private_key,
     refresher_of,
     split_integers,
-    stored_ciphertexts,
 )
 from streams.machines.train.wire import check_numbers, read_ciphertexts, read_shares, refuse
 
@@ -109,7 +108,6 @@ def take_masked(own: OwnParty, state: HostTraining, record: MaskedResiduals) -> 
     current = replace(current, share_sums=join_integers(sums, layout.products))
     state = _multiply(replace(state, current=current), plan, record, record.masks)
     seed = job_seed(own.secret, setup.job_id)
-    # Bound to the state before this chunk was counted: the same fields as every other mask of the chunk.
     draws = Draws(mask_key(seed, "share encryption", setup, memory, current, record.chunk, inputs))
     encrypted = encrypt_values(own_encryptor(setup), shares, layout.products, draws)
     data = encode_ciphertexts(private.public, encrypted)
@@ -180,7 +178,7 @@ def _multiply(
     rows, layout, public = plan.chunk(current.rank, record.chunk), plan.product_layout(current.rank), peer_key(setup)
     count = layout.convolution.plaintext_count(rows.stop - rows.start)
     received = read_ciphertexts(setup, record, public, data, count)
-    old = stored_ciphertexts(public, current.products)
+    old = decode_ciphertexts(public, current.products)
     products = add_products(old, received, features_of(setup)[rows], layout, public)
     memory = replace(state.memory, rows_done=state.memory.rows_done + rows.stop - rows.start)
     current = replace(current, received=current.received + 1, products=join_ciphertexts(public, products))
@@ -197,7 +195,7 @@ def _after_chunk(own: OwnParty, state: HostTraining, plan: TrainPlan, outputs: t
     seed = job_seed(own.secret, setup.job_id)
     public, layout = peer_key(setup), plan.product_layout(current.rank)
     key = mask_key(seed, "host gradient", setup, memory, current, current.inputs)
-    products = stored_ciphertexts(public, current.products)
+    products = decode_ciphertexts(public, current.products)
     fresh, pads = mask_products(products, refresher_of(seed, setup), layout, key)
     half = own_half(pads, split_integers(current.share_sums, layout), layout)
     current = replace(current, own_shares=join_integers(half, layout), products=b"", share_sums=b"")

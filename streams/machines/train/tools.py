@@ -18,14 +18,7 @@ from schemas.training_states import GuestTraining, HostTraining, TrainSetup
 from streams.kernels.entropy import prf
 from streams.kernels.fixed_point import linear_predictor
 from streams.kernels.guest_fit import penalties
-from streams.kernels.paillier import (
-    Ciphertext,
-    OwnerEncryptor,
-    PrivateKey,
-    PublicKey,
-    Refresher,
-    decode_ciphertexts,
-)
+from streams.kernels.paillier import OwnerEncryptor, PrivateKey, PublicKey, Refresher
 from streams.kernels.residual_product import ProductLayout
 from streams.kernels.step_rule import Preconditioner, fit_preconditioner
 from streams.machines.train.plan import TrainPlan, make_plan
@@ -114,11 +107,6 @@ def peer_key(setup: TrainSetup) -> PublicKey:
 def refresher_of(seed: bytes, setup: TrainSetup) -> Refresher:
     """Refreshes ciphertexts toward the peer, from bases that only this party knows."""
     return Refresher(peer_key(setup), prf(seed, "train refresh bases", setup.job_id, setup.peer, setup.peer_modulus))
-
-
-def stored_ciphertexts(public: PublicKey, data: bytes) -> list[Ciphertext]:
-    """Read what the own state holds."""
-    return decode_ciphertexts(public, data)
 
 
 def join_integers(values: Sequence[int], layout: ProductLayout) -> bytes:
