@@ -6,22 +6,26 @@ that was committed to topics, by stream. It must be the same whatever happened o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from schemas.codec import decode, encode
+from schemas.codec import blobs_of, decode, encode
 from schemas.deadletter import DeadLetter
 from schemas.envelope import SealedRecord
+from schemas.jobs import PIPELINE
 from schemas.record import Record
+from schemas.tasks import TaskProgressed, TaskSucceeded
+from streams.engine.chunks import seal_chunks
 from streams.engine.errors import SlotTakenError
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import TopicPartition
 from streams.engine.process import StageProcess
-from streams.engine.seal import Keyring
+from streams.engine.seal import Keyring, Stream, stream_of
 from streams.engine.stepper import Prepare
 from streams.engine.topics import StageTopics
 from streams.engine.transaction import Transactor
@@ -78,6 +82,11 @@ class World:
     make_log: Callable[..., FakeLog] = FakeLog
     adjust: Callable[[StageProcess], None] = lambda process: None
     restarts_after_crash: bool = True
+    #: What the rest of the world does at the end of a round; True when it did something.
+    respond: Callable[[World], bool] = lambda world: False
+    #: Whose turn in this round is next, and whether anybody before had something to do.
+    cursor: int = field(default=0, init=False)
+    is_busy: bool = field(default=False, init=False)
     crashes: int = field(default=0, init=False)
     fenced: int = field(default=0, init=False)
 
@@ -85,13 +94,15 @@ class World:
         self.random = random.Random(self.seed)
         self.clock = FakeClock()
         self.parties = sorted({plan.party for plan in self.plans})
-        self.keyrings = make_keyrings(self.parties)
+        self.keyrings = make_keyrings(tuple(self.parties))
         counts: dict[str, int] = {}
         for plan in self.plans:
             topics = make_topics(plan)
             for topic in (topics.commands, topics.exchange, topics.state, topics.events, topics.registry):
                 counts[topic] = self.partitions
             counts[topics.dead_letter] = 1
+            # Stages hand over to others, whether these run here or not.
+            counts.update({topics.commands_of(stage): self.partitions for stage in PIPELINE})
         self.broker = FakeBroker(counts, self.clock.now_ms, self.seed)
         self.stores = {party: FakeBlobStore(self.broker) for party in self.parties}
         self.running = [Running(plan) for plan in self.plans]
@@ -103,9 +114,24 @@ class World:
 
     def submit(self, party: str, stage: str, record: Record) -> None:
         """What a client does: a plain record on the party's command topic."""
+        self.publish(commands_topic(stage, party), record)
+
+    def publish(self, topic: str, record: Record) -> None:
+        """A plain record of somebody who is not run here."""
         key = record.job_id.encode()  # type: ignore[attr-defined]
+        self.broker.append(TopicPartition(topic, partition_of(key, self.partitions)), key, encode(record))
+
+    def hand_over(self, party: str, origin: str, stage: str, job_id: str, *records: Record) -> None:
+        """What another stage of the party would have put on this one's command topic before."""
+        keyring, key = self.keyrings[party], job_id.encode()
+        stream = Stream(party, party, job_id, origin, stage)
         place = TopicPartition(commands_topic(stage, party), partition_of(key, self.partitions))
-        self.broker.append(place, key, encode(record))
+        for sequence, record in enumerate(records):
+            for blob in blobs_of(record):
+                stored = keyring.seal_blob(blob.sha256, blob.content)
+                self.stores[party].objects[keyring.blob_name(blob.sha256)] = stored
+            for envelope in seal_chunks(keyring, stream, sequence, encode(record), self.chunk_bytes):
+                self.broker.append(place, key, encode(envelope))
 
     # --- running ---
 
@@ -118,9 +144,28 @@ class World:
 
     def round(self) -> bool:
         """One turn of every process. False when none had anything to do and nothing is under way."""
-        busy = [self._turn(each) for each in self.running]
-        busy += [self._turn_zombie(place, zombie) for place, zombie in list(self.zombies)]
-        return self.broker.tick() or any(busy)
+        while self.cursor < len(self.running):
+            self.turn_next()
+        return self.end_round()
+
+    def turn_next(self) -> None:
+        """The next process's turn."""
+        each = self.running[self.cursor]
+        self.cursor += 1
+        self.is_busy |= self._turn(each)
+
+    def end_round(self) -> bool:
+        """What is not a process's turn. False when the whole round was idle."""
+        busy = [self.is_busy, *(self._turn_zombie(place, zombie) for place, zombie in list(self.zombies))]
+        self.cursor, self.is_busy = 0, False
+        return any((self.respond(self), self.broker.tick(), *busy))
+
+    def advance(self) -> bool:
+        """The smallest part of `run`; False when nothing is left to do."""
+        if self.cursor < len(self.running):
+            self.turn_next()
+            return True
+        return self.end_round() or self._wait()
 
     def _turn(self, each: Running) -> bool:
         process = each.process
@@ -209,6 +254,13 @@ class World:
 
     # --- the result ---
 
+    def check_rest(self) -> None:
+        """Everybody lives and has all that is theirs, and no transaction is left open."""
+        assert all(each.process is not None and each.process.loop.is_whole for each in self.running)
+        assert self.broker.undecided == [], "an open transaction"
+        assert not any(group.pending for group in self.broker.groups.values()), "undecided positions"
+        assert self.broker.held_back == []
+
     def story(self) -> Story:
         """What was committed, but for states: whose offsets and times may differ."""
         found: dict[tuple[str, str, str], list[bytes]] = {}
@@ -220,6 +272,29 @@ class World:
                 author, told = _describe(value)
                 found.setdefault((place.topic, key.decode(), author), []).append(told)
         return {where: tuple(values) for where, values in found.items()}
+
+    def content(self) -> Story:
+        """As `story`, for machines whose steps depend on which of two parties was heard first: in no order, opened.
+
+        A record that is there twice or not at all still shows. How far things were when (progress, traffic) does not.
+        """
+        found: dict[tuple[str, str, str], list[bytes]] = {}
+        pieces: dict[Stream, list[bytes]] = {}
+        for place in self.broker.logs:
+            for key, value in [] if ".state." in place.topic else self.broker.written(place):
+                assert key is not None and value is not None
+                record = decode(value)
+                author, told = _describe(value)
+                if isinstance(record, SealedRecord):
+                    stream = stream_of(record)
+                    pieces.setdefault(stream, []).append(self.keyrings[record.receiver].open(record))
+                    if len(pieces[stream]) < record.chunk_count:
+                        continue
+                    told = b"".join(pieces.pop(stream))
+                if (kept := _forget_progress(told, record)) is not None:
+                    found.setdefault((place.topic, key.decode(), author), []).append(kept)
+        assert not pieces
+        return {where: tuple(sorted(values)) for where, values in found.items()}
 
     def records(self, topic: str) -> list[Record]:
         """The plain records that the engines committed to a topic."""
@@ -246,6 +321,15 @@ def _describe(value: bytes) -> tuple[str, bytes]:
         case DeadLetter():
             return f"{record.topic}/{record.reason}", record.value or b""
     return f"{getattr(record, 'party', '')}/{getattr(record, 'stage', '')}", value
+
+
+def _forget_progress(told: bytes, record: Record) -> bytes | None:
+    match record:
+        case TaskProgressed():
+            return None
+        case TaskSucceeded():
+            return encode(replace(record, bytes_sent=0, bytes_received=0, records_sent=0, records_received=0))
+    return told
 
 
 # --- the parties' things ---
@@ -276,7 +360,8 @@ def make_topics(plan: Plan) -> StageTopics:
     )
 
 
-def make_keyrings(parties: Iterable[str]) -> dict[str, Keyring]:
+@functools.cache
+def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
     """Keys that are the same in every run, so that sealed records can be compared."""
     private = {party: hashlib.sha256(f"key of {party}".encode()).digest() for party in parties}
     public = {p: X25519PrivateKey.from_private_bytes(k).public_key().public_bytes_raw() for p, k in private.items()}
