@@ -75,6 +75,7 @@ class TopicReader:
 
     def __init__(self, connection: Connection, topic: str) -> None:
         """Raises `BrokerUnavailableError`."""
+        self._topic = topic
         self._count = check_topics(connection, (topic,))[topic]
         self._consumer = Consumer(
             {
@@ -89,14 +90,15 @@ class TopicReader:
             logger=QUIET,
         )
         self._consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in range(self._count)])
-        self._at_end: set[int] = set()
+        #: Partition -> the end at which it was told to be read up. librdkafka tells each end once only.
+        self._read_up_to: dict[int, int] = {}
 
     def read_to_end(self, seconds: float = ANSWER_SECONDS) -> list[Entry]:
         """What was not read yet, up to what is committed now. Raises `BrokerUnavailableError` if that takes long."""
         entries: list[Entry] = []
-        self._at_end.clear()
         deadline = time.monotonic() + seconds
-        while len(self._at_end) < self._count:
+        ends = {partition: self._ask_end(partition, deadline) for partition in range(self._count)}
+        while any(self._read_up_to.get(partition, -1) < end for partition, end in ends.items()):
             if time.monotonic() > deadline:
                 raise BrokerUnavailableError(
                     f"the broker answered too slowly: the topic was not read within {seconds:.0f} s"
@@ -118,15 +120,28 @@ class TopicReader:
         """Let go of the connection."""
         self._consumer.close()
 
+    def _ask_end(self, partition: int, deadline: float) -> int:
+        """Where the partition ends now, for a reader of committed records."""
+        place = TopicPartition(self._topic, partition)
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return self._consumer.get_watermark_offsets(place, max(left, POLL_SECONDS))[1]
+            except KafkaException as problem:
+                # A partition that was just made, or whose broker has just come back, has no leader for a moment.
+                if left < 0:
+                    raise BrokerUnavailableError(
+                        f"the broker does not tell where {self._topic} ends: {problem.args[0].str()}"
+                    ) from None
+            time.sleep(POLL_SECONDS)
+
     def _entry(self, message: Message) -> Entry | None:
         error = message.error()
         partition = message.partition()
         if error is not None:
             if error.code() == KafkaError._PARTITION_EOF and partition is not None:
-                self._at_end.add(partition)
+                self._read_up_to[partition] = message.offset() or 0
             return None
-        if partition is not None:
-            self._at_end.discard(partition)
         key, value = message.key() or b"", message.value()
         if value is None:
             return None

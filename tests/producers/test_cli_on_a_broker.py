@@ -16,6 +16,7 @@ from infra.topics import commands_topic, events_topic
 from producers import job_client
 from producers.cli import main
 from producers.job_client import JobClient
+from producers.job_view import JobStatus
 from producers.topic_reader import TopicReader, connection_of
 from schemas.codec import encode
 from schemas.jobs import (
@@ -206,6 +207,21 @@ def test_records_that_cannot_be_read_do_not_hide_jobs(
     assert producer.flush(30) == 0
     tell(JobAccepted("credit-1", party, Role.GUEST, _spec(party), None))
     assert "credit-1" in _run("job", "list", "--home", home).output
+
+
+def test_a_client_asks_for_the_state_of_things_as_often_as_it_likes(home: str, party: str, tell: Tell) -> None:
+    """librdkafka tells that a partition is read up only once."""
+    settings = load_settings(Path(home))
+    with JobClient(party, connection_of(settings)) as client:
+        assert client.views() == {}
+        assert client.views() == {}
+        tell(JobAccepted("credit-1", party, Role.GUEST, _spec(party), None))
+        assert client.job("credit-1").status is JobStatus.ACCEPTED
+        assert client.job("credit-1").status is JobStatus.ACCEPTED
+        tell(StageStarted("credit-1", party, Stage.ALIGN))
+        assert client.wait_for("credit-1", lambda view: view.stage is Stage.ALIGN, 30).status is JobStatus.RUNNING
+        client.poll()
+        assert client.job("credit-1").status is JobStatus.RUNNING
 
 
 def test_lag_counts_records_that_nobody_has_taken(home: str, party: str, tell: Tell) -> None:
