@@ -59,6 +59,12 @@ class TaskStatus(StrEnum):
     SUSPENDED = "suspended"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    #: The job ended while the task ran.
+    STOPPED = "stopped"
+
+
+#: What a task that has not ended by itself can be told to be.
+OPEN_TASKS = frozenset({TaskStatus.RUNNING, TaskStatus.SUSPENDED})
 
 
 @dataclass(frozen=True)
@@ -151,8 +157,13 @@ def apply(view: JobView | None, record: Record, timestamp_ms: int) -> JobView:
         return replace(view, report=record.report)
     if view.ended:
         # A task may report after its job has ended; the end stands.
-        return replace(view, tasks=_tasks_after(view, record, timestamp_ms))
+        return replace(view, tasks=_stopped(_tasks_after(view, record, timestamp_ms)))
     view = replace(view, updated_ms=max(view.updated_ms, timestamp_ms), tasks=_tasks_after(view, record, timestamp_ms))
+    view = _after(view, record, party)
+    return replace(view, tasks=_stopped(view.tasks)) if view.ended else view
+
+
+def _after(view: JobView, record: Record, party: str) -> JobView:
     match record:
         case JobAccepted(role=role, spec=spec, retry_of=retry_of):
             return replace(view, party=party, status=JobStatus.ACCEPTED, role=role, spec=spec, retry_of=retry_of)
@@ -185,6 +196,14 @@ def apply(view: JobView | None, record: Record, timestamp_ms: int) -> JobView:
         case JobCancelled(detail=detail):
             return replace(view, status=JobStatus.CANCELLED, reason=Reason.CANCELLED, blame=party, detail=detail)
     return view
+
+
+def _stopped(tasks: Mapping[tuple[Stage, str], TaskView]) -> Mapping[tuple[Stage, str], TaskView]:
+    """The tasks of a job that is over: a task that is told to stop has nothing to report."""
+    return {
+        key: replace(task, status=TaskStatus.STOPPED) if task.status in OPEN_TASKS else task
+        for key, task in tasks.items()
+    }
 
 
 def _tasks_after(view: JobView, record: Record, timestamp_ms: int) -> Mapping[tuple[Stage, str], TaskView]:

@@ -23,6 +23,7 @@ _MARKS = {
     TaskStatus.SUSPENDED: Text("⏸", "yellow"),
     TaskStatus.SUCCEEDED: Text("✓", "green"),
     TaskStatus.FAILED: Text("✗", "red"),
+    TaskStatus.STOPPED: Text("■", "yellow"),
 }
 BAR_CHARACTERS = 24
 

@@ -131,6 +131,16 @@ def test_an_ended_job_stays_ended_whatever_arrives_late(end: Record) -> None:
     assert after.tasks[Stage.TRAIN, "bank"].status is TaskStatus.FAILED
 
 
+@pytest.mark.parametrize("end", ENDS[1:], ids=lambda record: type(record).__name__)
+def test_no_task_of_an_ended_job_is_told_to_run(end: Record) -> None:
+    """A task that is told to stop says nothing itself."""
+    started = (TaskStarted(JOB, Stage.TRAIN, "bank"), TaskProgressed(JOB, Stage.TRAIN, "bank", 1, 4, "chunks", ""))
+    silent = (*started, TaskSuspended(JOB, Stage.TRAIN, "bank", Reason.PEER_SILENT, "shop"))
+    for events in ((*started, end), (*silent, end), (end, *started)):
+        view = _view(ACCEPTED, *events)
+        assert view.tasks[Stage.TRAIN, "bank"].status is TaskStatus.STOPPED
+
+
 def test_a_rejection_without_an_acceptance_still_makes_a_view() -> None:
     view = _view(JobRejected(JOB, "bank", Reason.INVALID_SPEC, (Mistake("train.rank", "too large"),)))
     assert (view.status, view.spec, len(view.mistakes)) == (JobStatus.REJECTED, None, 1)
