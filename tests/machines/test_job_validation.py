@@ -69,6 +69,7 @@ def test_the_defaults_are_in_order() -> None:
         (trained(tolerance=0.0), ["train.tolerance"]),
         (trained(coarse_passes=-1), ["train.coarse_passes"]),
         (trained(feature_clip=0.0), ["train.feature_clip"]),
+        (trained(feature_clip=8.1), ["train.feature_clip"]),
         (trained(rank=-1), ["train.rank"]),
         (trained(rank=1000), ["train.rank"]),
         (trained(rank=0), ["train.sup_error"]),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
 from streams.kernels.link_table import NoTableError, choose_table
+from streams.kernels.standardisation import MAX_FEATURE_CLIP
 
 #: Key sizes of jobs: 112 and 128 bits of strength (NIST SP 800-57 part 1, table 2).
 KEY_BITS = (2048, 3072)
@@ -26,7 +27,6 @@ MOST_PASSES = 1000
 MOST_DEADLINE_SECONDS = 14 * 86_400
 MOST_HOLDOUT = 0.9
 MOST_L2 = 1e9
-MOST_FEATURE_CLIP = 64.0
 
 
 def validate_spec(spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS) -> tuple[Mistake, ...]:
@@ -90,7 +90,7 @@ def _check_train(train: TrainSpec, least_key_bits: int) -> Iterator[Mistake]:
     yield from _check_range("train.max_passes", train.max_passes, least=1, most=MOST_PASSES)
     yield from _check_range("train.tolerance", train.tolerance, above=0, most=1)
     yield from _check_range("train.coarse_passes", train.coarse_passes, least=0, most=MOST_PASSES)
-    yield from _check_range("train.feature_clip", train.feature_clip, above=0, most=MOST_FEATURE_CLIP)
+    yield from _check_range("train.feature_clip", train.feature_clip, above=0, most=MAX_FEATURE_CLIP)
     if train.privacy is Privacy.SPLIT_LINK:
         yield from _check_link(train)
     if train.key_bits not in KEY_BITS and not (
