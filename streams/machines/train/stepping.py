@@ -11,7 +11,7 @@ from schemas.training_states import NumberRow, PassState, TrainingMemory, TrainS
 from streams.kernels.fixed_point import FX, RESIDUAL_BITS
 from streams.kernels.guest_fit import WEIGHT_LIMIT, add_penalty
 from streams.kernels.leak_budget import LeakBudget
-from streams.kernels.link_table import count_outside
+from streams.kernels.link_table import MAX_SHARE_OUTSIDE, count_outside
 from streams.kernels.step_rule import (
     Momentum,
     apply_step,
@@ -25,8 +25,6 @@ from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import TrainPlan, link_table, logit_clip
 from streams.machines.train.tools import own_logits, penalty_of, preconditioner_of, role_of
 
-#: The job fails when more than this share of a party's logits ends up outside the link's box.
-MOST_OUTSIDE = 1e-3
 #: Block-diagonal steps of two parties are safe at half length.
 PARTIES = 2
 
@@ -79,7 +77,7 @@ def make_half(own: OwnParty, setup: TrainSetup, memory: TrainingMemory) -> Model
     role, train = role_of(setup), setup.spec.train
     clip = logit_clip(train, role)
     outside = count_outside(own_logits(setup, memory.iterate, slice(0, setup.rows)), clip)
-    if outside > MOST_OUTSIDE * setup.rows:
+    if outside > MAX_SHARE_OUTSIDE * setup.rows:
         detail = (
             f"{outside} of {setup.rows} logits of {own.name} lie beyond +-{clip}: raise train.{role}_logit_clip, "
             "lower train.feature_clip, or raise train.l2"
