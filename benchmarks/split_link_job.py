@@ -16,7 +16,7 @@ LIMIT_MEMORY_MB = 1000
 
 def run(data: str | None = None, privacy: str = "split_link", limit_seconds: float = LIMIT_SECONDS) -> dict[str, Any]:
     """Seconds, distance from the pooled fit and memory, each beside its limit."""
-    arguments = ["--privacy", privacy, "--overlap", "1.0"]
+    arguments = ["--privacy", privacy, "--kept", "1"]
     if data is not None:
         arguments += ["--data", data]
     job = run_demo(*arguments)

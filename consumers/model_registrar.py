@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from consumers.code import fingerprint_code
 from consumers.party import Party
 from consumers.wiring import run_stage
 from schemas.jobs import Stage
@@ -15,7 +16,7 @@ from streams.machines.register import RegisterMachine
 
 def make_machine(party: Party) -> Machine:
     """The register machine with the party's master secret."""
-    return RegisterMachine(party.name, party.secrets.master_secret)
+    return RegisterMachine(party.name, party.secrets.master_secret, fingerprint_code())
 
 
 @click.command()

@@ -100,8 +100,8 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
 
 def _read_tables(options: DemoOptions) -> DemoTables:
     if options.data is None:
-        return breast_cancer(options.seed, options.rows)
-    return read_pair(options.data, options.seed, options.rows)
+        return breast_cancer(options.seed, options.rows, options.kept)
+    return read_pair(options.data, options.seed, options.rows, options.kept)
 
 
 def _run_job(run: DemoRun, broker: EmbeddedBroker, console: Console, stack: ExitStack) -> None:

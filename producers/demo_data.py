@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-#: Rows that each side loses, so that there is something to intersect. Drawn from the seed, for each side on its own.
-DROPPED_SHARE = 0.1
+#: The share of rows that each side keeps, so that there is something to intersect: drawn from the seed, for each side
+#: on its own.
+KEPT_SHARE = 0.9
 
 #: The guest's columns of the breast-cancer table: weak ones, so that joining visibly helps.
 GUEST_COLUMNS = (
@@ -48,7 +50,7 @@ class DemoTables:
         return tuple(str(name) for name in self.host.columns if name != "id")
 
 
-def breast_cancer(seed: int, rows: int | None = None) -> DemoTables:
+def breast_cancer(seed: int, rows: int | None = None, kept: float = KEPT_SHARE) -> DemoTables:
     """scikit-learn's breast-cancer table (569 rows, 30 columns): a clinic has the diagnosis, a laboratory has not."""
     from sklearn.datasets import load_breast_cancer
 
@@ -63,16 +65,16 @@ def breast_cancer(seed: int, rows: int | None = None) -> DemoTables:
     host = whole[["id", *(name for name in names if name not in GUEST_COLUMNS)]]
     return DemoTables(
         "Breast cancer: a clinic and a laboratory",
-        drop_rows(guest, seed, "guest"),
-        drop_rows(host, seed, "host"),
+        drop_rows(guest, seed, "guest", kept),
+        drop_rows(host, seed, "host", kept),
         "malignant",
     )
 
 
-def read_pair(prefix: Path, seed: int, rows: int | None = None) -> DemoTables:
+def read_pair(prefix: Path, seed: int, rows: int | None = None, kept: float = KEPT_SHARE) -> DemoTables:
     """`PREFIX_guest.csv[.gz]` (with `id` and the label `y`) and `PREFIX_host.csv[.gz]` (with `id`).
 
-    Each side loses a tenth of its rows, drawn from the seed. `rows` keeps only that many of the guest's ids beforehand.
+    `rows` keeps only that many of the guest's ids; then each side keeps the share `kept` of its rows, drawn from the seed.
     Raises `DemoDataError` when a file or a column is missing.
     """
     guest, host = (_read(prefix, side) for side in ("guest", "host"))
@@ -83,15 +85,15 @@ def read_pair(prefix: Path, seed: int, rows: int | None = None) -> DemoTables:
     if rows is not None and rows < len(guest):
         guest = guest.sample(n=rows, random_state=np.random.RandomState(seed))
         host = host[host["id"].isin(guest["id"])]
-    return DemoTables(prefix.name, drop_rows(guest, seed, "guest"), drop_rows(host, seed, "host"), "y")
+    return DemoTables(prefix.name, drop_rows(guest, seed, "guest", kept), drop_rows(host, seed, "host", kept), "y")
 
 
-def drop_rows(table: pd.DataFrame, seed: int, side: str) -> pd.DataFrame:
-    """The table in another order and without a tenth of its rows, both drawn from seed and side."""
+def drop_rows(table: pd.DataFrame, seed: int, side: str, kept: float) -> pd.DataFrame:
+    """The table in another order and with the share `kept` of its rows, both drawn from seed and side."""
     draws = np.random.RandomState([seed % 2**32, {"guest": 1, "host": 2}[side]])
     order = draws.permutation(len(table))
-    kept = order[: len(table) - int(len(table) * DROPPED_SHARE)]
-    return table.iloc[kept].reset_index(drop=True)
+    chosen = order[: math.ceil(round(len(table) * kept, 6))]
+    return table.iloc[chosen].reset_index(drop=True)
 
 
 def _read(prefix: Path, side: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from infra.secrets import add_peer, create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
 from infra.topic_admin import create_topics
 from infra.topics import party_topics
-from producers.demo_data import DemoTables
+from producers.demo_data import KEPT_SHARE, DemoTables
 from producers.job_client import JobError
 from producers.topic_reader import QUIET, connection_of
 from schemas.jobs import JobSpec, Leak, PartySpec, Privacy, TrainSpec
@@ -42,6 +42,8 @@ class DemoOptions:
     data: Path | None = None
     privacy: Privacy = Privacy.SPLIT_LINK
     rows: int | None = None
+    #: The share of its rows that each side keeps.
+    kept: float = KEPT_SHARE
     max_passes: int | None = None
     folder: Path = Path(".isthmus/demo")
     deadline_seconds: int | None = None

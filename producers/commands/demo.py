@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from producers.demo_data import KEPT_SHARE
 from producers.demo_parties import DemoOptions
 from schemas.jobs import Privacy
 
@@ -24,6 +25,13 @@ from schemas.jobs import Privacy
     type=click.IntRange(min=60),
     help="Use only so many of the guest's rows; accepts the leaks of a small table.",
 )
+@click.option(
+    "--kept",
+    type=click.FloatRange(0.1, 1),
+    default=KEPT_SHARE,
+    show_default=True,
+    help="The share of its rows that each side keeps.",
+)
 @click.option("--max-passes", type=click.IntRange(1, 100), help="End training after so many passes.")
 @click.option("--deadline", type=click.IntRange(min=10), metavar="SECONDS", help="End the job after so long.")
 @click.option(
@@ -41,6 +49,7 @@ def demo(
     data: Path | None,
     privacy: str,
     rows: int | None,
+    kept: float,
     max_passes: int | None,
     deadline: int | None,
     folder: Path,
@@ -52,5 +61,5 @@ def demo(
     """
     from producers.demo_summary import present_demo
 
-    options = DemoOptions(seed, kills, rank, data, Privacy(privacy), rows, max_passes, folder, deadline)
+    options = DemoOptions(seed, kills, rank, data, Privacy(privacy), rows, kept, max_passes, folder, deadline)
     raise click.exceptions.Exit(present_demo(options, as_json))
