@@ -74,7 +74,7 @@ def breast_cancer(seed: int, rows: int | None = None, kept: float = KEPT_SHARE) 
 def read_pair(prefix: Path, seed: int, rows: int | None = None, kept: float = KEPT_SHARE) -> DemoTables:
     """`PREFIX_guest.csv[.gz]` (with `id` and the label `y`) and `PREFIX_host.csv[.gz]` (with `id`).
 
-    `rows` keeps only so many of the guest's ids; then each side keeps the share `kept` of its rows, drawn from the seed.
+    `rows` keeps so many of the guest's ids; then each side keeps the share `kept` of its rows, drawn from the seed.
     Raises `DemoDataError` when a file or a column is missing.
     """
     guest, host = (_read(prefix, side) for side in ("guest", "host"))
