@@ -180,7 +180,7 @@ def pooled_auc(values: dict[str, NDArray[np.float64]], label: NDArray[np.int8], 
 
 def report(bench: Bench, rows: int) -> None:
     """Seconds by message and by pass, the simulated wall clock, and the slowest step."""
-    print(f"{'party':6} {'message':22} {'calls':>6} {'CPU s':>8} {'us/row/call-set':>10}")
+    print(f"{'party':6} {'message':22} {'calls':>6} {'CPU s':>8}")
     for (party, name), seconds in sorted(bench.seconds.items(), key=lambda item: -item[1]):
         if seconds > 0.005:
             print(f"{party:6} {name:22} {bench.calls[party, name]:6} {seconds:8.2f}")
@@ -202,9 +202,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=21_000, help="training rows")
     parser.add_argument("--privacy", default=Privacy.SPLIT_LINK, choices=list(Privacy))
     parser.add_argument("--key-bits", type=int, default=2048)
-    parser.add_argument("--rank", type=int, default=6)
-    parser.add_argument("--coarse-passes", type=int, default=5)
-    parser.add_argument("--max-passes", type=int, default=12)
+    parser.add_argument("--rank", type=int, default=TrainSpec.rank)
+    parser.add_argument("--coarse-passes", type=int, default=TrainSpec.coarse_passes)
+    parser.add_argument("--max-passes", type=int, default=TrainSpec.max_passes)
     arguments = parser.parse_args()
     joint = round(arguments.rows / (1 - HOLDOUT))
     guest, host, label = read_table(arguments.data, arguments.name) if arguments.data else synthetic(joint)

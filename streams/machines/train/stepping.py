@@ -72,11 +72,16 @@ def _moved(setup: TrainSetup, memory: TrainingMemory, coefficients: Sequence[flo
     return replace(memory, weights=weights, iterate=weights)
 
 
+def rows_outside(setup: TrainSetup, memory: TrainingMemory) -> int:
+    """How many training rows have a logit of this party outside the link's box, at the last iterate."""
+    logits = own_logits(setup, memory.iterate, slice(0, setup.rows))
+    return count_outside(logits, logit_clip(setup.spec.train, role_of(setup)))
+
+
 def make_half(own: OwnParty, setup: TrainSetup, memory: TrainingMemory) -> ModelHalf:
     """The party's half of the model at the last iterate. Raises RefusalError when its logits leave the link's box."""
     role, train = role_of(setup), setup.spec.train
-    clip = logit_clip(train, role)
-    outside = count_outside(own_logits(setup, memory.iterate, slice(0, setup.rows)), clip)
+    clip, outside = logit_clip(train, role), rows_outside(setup, memory)
     if outside > MAX_SHARE_OUTSIDE * setup.rows:
         detail = (
             f"{outside} of {setup.rows} logits of {own.name} lie beyond +-{clip}: raise train.{role}_logit_clip, "
@@ -112,6 +117,7 @@ def measure(
         "sup_error": link_table(setup.spec.train).sup_error(rank) if rank else 0.0,
         "rows": setup.rows,
         "columns": len(setup.columns),
+        "logits_outside": rows_outside(setup, memory),
         "largest_mean_gradient": largest_mean(memory, plan),
         "leak_bits": budget.bits,
         "leak_bits_limit": budget.limit,
