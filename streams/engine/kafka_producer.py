@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -13,9 +16,17 @@ from streams.engine.kafka_errors import kind_of
 from streams.engine.kafka_settings import PRODUCER, KafkaTimeouts
 from streams.engine.ports import ClientError, ClientErrorKind, OutputRecord, TopicPartition
 
+#: What a call may take beyond the time that librdkafka was given for it.
+OVERRUN_SECONDS = 5.0
+
 
 class KafkaProducer:
-    """Implements `ports.Producer`. `group_metadata` gives the member's generation at the time of the call."""
+    """Implements `ports.Producer`. `group_metadata` gives the member's generation at the time of the call.
+
+    Calls that wait for the broker run in a thread of their own, because librdkafka 2.16 does not always keep the time
+    it is given: `send_offsets_to_transaction` was seen to wait for ever when the broker was killed under it.
+    A call that overruns counts as unanswered. Its thread and the client below it stay behind, out of use.
+    """
 
     def __init__(
         self,
@@ -26,6 +37,7 @@ class KafkaProducer:
     ) -> None:
         self._seconds = timeouts.call_seconds
         self._group_metadata = group_metadata
+        self._is_stuck = False
         self._producer = Producer(
             {
                 **base,
@@ -37,7 +49,7 @@ class KafkaProducer:
 
     def init(self) -> None:
         """Take the id; the broker ends what a predecessor left open."""
-        self._call(lambda: self._producer.init_transactions(self._seconds))
+        self._await("init_transactions", lambda: self._producer.init_transactions(self._seconds))
 
     def begin(self) -> None:
         """Local to librdkafka."""
@@ -58,23 +70,50 @@ class KafkaProducer:
     def send_offsets(self, positions: Mapping[TopicPartition, int]) -> None:
         """Commit the group's positions in the transaction, as this generation of the group (KIP-447)."""
         offsets = [KafkaPartition(place.topic, place.partition, position) for place, position in positions.items()]
-        self._call(lambda: self._producer.send_offsets_to_transaction(offsets, self._group_metadata(), self._seconds))
+        metadata = self._group_metadata()
+        self._await(
+            "send_offsets_to_transaction",
+            lambda: self._producer.send_offsets_to_transaction(offsets, metadata, self._seconds),
+        )
 
     def commit(self) -> None:
         """Flush and commit."""
-        self._call(lambda: self._producer.commit_transaction(self._seconds))
+        self._await("commit_transaction", lambda: self._producer.commit_transaction(self._seconds))
 
     def abort(self) -> None:
         """Drop what is queued and abort."""
-        self._call(lambda: self._producer.abort_transaction(self._seconds))
+        self._await("abort_transaction", lambda: self._producer.abort_transaction(self._seconds))
 
     def close(self) -> None:
         """Forget what is queued, say nothing. (`Producer.close` would abort, which can take long without a broker.)"""
+        if self._is_stuck:
+            return
         with contextlib.suppress(KafkaException):
             self._producer.purge()
 
     def _send(self, record: OutputRecord) -> None:
         self._call(lambda: self._producer.produce(record.topic, record.value, record.key, record.partition))
+
+    def _await(self, name: str, call: Callable[[], object]) -> None:
+        """Make the call in a thread, and turn to other things when it does not come back."""
+        if self._is_stuck:
+            raise ClientError(ClientErrorKind.TIMED_OUT, f"{name}: the client is stuck in an earlier call")
+        answer: Future[None] = Future()
+
+        def work() -> None:
+            try:
+                self._call(call)
+            except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+                answer.set_exception(error)
+            else:
+                answer.set_result(None)
+
+        threading.Thread(target=work, name=name, daemon=True).start()
+        try:
+            answer.result(self._seconds + OVERRUN_SECONDS)
+        except FutureTimeoutError:
+            self._is_stuck = True
+            raise ClientError(ClientErrorKind.TIMED_OUT, f"{name} did not come back in time") from None
 
     def _call(self, call: Callable[[], object]) -> None:
         try:

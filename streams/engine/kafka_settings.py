@@ -29,8 +29,9 @@ class KafkaTimeouts:
     #: The broker aborts a transaction that is open for so long. Ours begin after the computing and take milliseconds; a
     #: killed process that does not come back blocks its readers until then.
     transaction_ms: int = 30_000
-    #: How long a call of the producer waits for its answer: longer than a broker takes to come back.
-    call_seconds: float = 30.0
+    #: How long a call of the producer waits for its answer: longer than a broker takes to come back (5 s when idle).
+    #: More would cost that much whenever librdkafka sticks (see `kafka_producer`); less only makes a new producer.
+    call_seconds: float = 15.0
     #: Requests about topics and offsets.
     request_seconds: float = 10.0
     #: How long the group's positions may be undecided before the engine serves the group in between.
