@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,7 +130,9 @@ def draw_loss(losses: Sequence[float]) -> str:
         return _svg(figure, "loss")
 
 
-def draw_bars(name: str, stages: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], unit: str) -> str:
+def draw_bars(
+    name: str, stages: Sequence[str], series: Sequence[tuple[str, Sequence[float]]], words: Callable[[float], str]
+) -> str:
     """Horizontal bars a stage, one a party: where seconds and bytes go."""
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(height=0.9 + 0.34 * len(stages) * max(1, len(series)))
@@ -139,9 +141,7 @@ def draw_bars(name: str, stages: Sequence[str], series: Sequence[tuple[str, Sequ
         for place, (party, values) in enumerate(series):
             positions = np.arange(len(stages)) + (place - (len(series) - 1) / 2) * height
             bars = axes.barh(positions, values, height=height * 0.86, color=SERIES[place % len(SERIES)], label=party)
-            axes.bar_label(
-                bars, labels=[f"{value:.3g} {unit}" for value in values], padding=4, fontsize=9, color=POOLED
-            )
+            axes.bar_label(bars, labels=[words(value) for value in values], padding=4, fontsize=9, color=POOLED)
         axes.set(yticks=range(len(stages)), xlim=(0, widest * 1.22 or 1))
         axes.set_yticklabels(stages)
         axes.invert_yaxis()

@@ -139,26 +139,20 @@ def draw_effort(tasks: Sequence[TaskView]) -> tuple[Chart, ...]:
     parties = sorted({task.party for task in tasks})
     by_key = {(str(task.stage), task.party): task for task in tasks}
 
-    def series(value: str, scale: float) -> list[tuple[str, list[float]]]:
+    def series(value: str) -> list[tuple[str, list[float]]]:
         return [
             (
                 party,
-                [getattr(by_key[stage, party], value) / scale if (stage, party) in by_key else 0.0 for stage in stages],
+                [float(getattr(by_key[key], value)) if (key := (stage, party)) in by_key else 0.0 for stage in stages],
             )
             for party in parties
         ]
 
+    seconds = charts.draw_bars("seconds", stages, series("seconds"), lambda value: f"{value:.1f} s")
+    sent = charts.draw_bars("bytes", stages, series("bytes_sent"), lambda value: human_bytes(round(value)))
     return (
-        Chart(
-            "Seconds",
-            "From the first to the last event of a stage; waiting for the other side included.",
-            charts.draw_bars("seconds", stages, series("seconds", 1), "s"),
-        ),
-        Chart(
-            "Sent through the exchange topics",
-            "Sealed bytes that left a party's house.",
-            charts.draw_bars("bytes", stages, series("bytes_sent", 1e6), "MB"),
-        ),
+        Chart("Seconds", "From the first to the last event of a stage; waiting for the other side included.", seconds),
+        Chart("Sent through the exchange topics", "Sealed bytes that left a party's house.", sent),
     )
 
 
