@@ -209,8 +209,10 @@ class World:
         zombie = place.process
         assert zombie is not None
         place.process = None
+        # The round that this call is part of goes on afterwards; the others live whole rounds in the meantime.
+        cursor, self.cursor = self.cursor, 0
         self.run()
-        self.current = place
+        self.cursor, self.current = cursor, place
         self.zombies.append((place, zombie))
 
     def _make(self, plan: Plan) -> StageProcess:
@@ -343,6 +345,10 @@ def exchange_topic(stage: str, party: str) -> str:
     return f"vfl.{stage}.exchange.{party}.v1"
 
 
+def events_topic(party: str) -> str:
+    return f"vfl.job.events.{party}.v1"
+
+
 def make_topics(plan: Plan) -> StageTopics:
     return StageTopics(
         party=plan.party,
@@ -350,7 +356,7 @@ def make_topics(plan: Plan) -> StageTopics:
         commands=commands_topic(plan.stage, plan.party),
         exchange=exchange_topic(plan.stage, plan.party),
         state=f"vfl.{plan.stage}.state.{plan.party}.v1",
-        events=f"vfl.job.events.{plan.party}.v1",
+        events=events_topic(plan.party),
         registry=f"vfl.model.registry.{plan.party}.v1",
         dead_letter=f"vfl.deadletter.{plan.party}.v1",
         exchange_of=lambda peer: exchange_topic(plan.stage, peer),
@@ -366,7 +372,7 @@ def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
     private = {party: hashlib.sha256(f"key of {party}".encode()).digest() for party in parties}
     public = {p: X25519PrivateKey.from_private_bytes(k).public_key().public_bytes_raw() for p, k in private.items()}
     return {
-        party: Keyring(
+        party: MemoKeyring(
             party,
             key,
             {peer: public[peer] for peer in public if peer != party},
@@ -376,27 +382,90 @@ def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
     }
 
 
+class MemoKeyring(Keyring):
+    """Seals and opens equal bytes once: it is a function, too."""
+
+    def __init__(self, party: str, private_key: bytes, peer_keys: dict[str, bytes], storage_secret: bytes) -> None:
+        super().__init__(party, private_key, peer_keys, storage_secret)
+        self._sealed: dict[tuple[object, ...], SealedRecord] = {}
+        self._opened: dict[SealedRecord, bytes] = {}
+        self._states: dict[tuple[object, ...], bytes] = {}
+
+    def seal(
+        self,
+        stream: Stream,
+        sequence: int,
+        plaintext: bytes,
+        *,
+        chunk_index: int = 0,
+        chunk_count: int = 1,
+        digest: bytes = b"",
+    ) -> SealedRecord:
+        key = (stream, sequence, plaintext, chunk_index, chunk_count, digest)
+        if key not in self._sealed:
+            self._sealed[key] = super().seal(
+                stream, sequence, plaintext, chunk_index=chunk_index, chunk_count=chunk_count, digest=digest
+            )
+        return self._sealed[key]
+
+    def open(self, envelope: SealedRecord) -> bytes:
+        if envelope not in self._opened:
+            self._opened[envelope] = super().open(envelope)
+        return self._opened[envelope]
+
+    def seal_state(self, topic: str, partition: int, key: bytes, plaintext: bytes) -> bytes:
+        memo_key = (topic, partition, key, plaintext)
+        if memo_key not in self._states:
+            self._states[memo_key] = super().seal_state(topic, partition, key, plaintext)
+        return self._states[memo_key]
+
+
+@dataclass
+class Memory:
+    """The steps that were taken, by machine, state, sender, resource and record."""
+
+    steps: dict[tuple[object, ...], Step] = field(default_factory=dict)
+    #: Those that were taken again from a state that came out of the log, with an equal result.
+    retaken: set[tuple[object, ...]] = field(default_factory=set)
+    #: What the states in `steps` are in bytes, by their identity: they live as long as this does.
+    encodings: dict[int, bytes] = field(default_factory=dict)
+
+
 class MemoMachine:
     """Takes each step once and repeats its result: steps are pure, and simulations take the same ones again and again.
 
-    The memory is shared between the runs of a test, `steps` by what makes a machine (its class, party, keys).
+    Once it was taken from a state in memory, it is taken once more from a state that was restored: no other result may
+    come out. The memory is shared between the runs of a test; `name` says what makes the machine (class, party, keys).
     """
 
-    def __init__(self, machine: Machine, name: str, steps: dict[tuple[str, bytes, bytes], Step]) -> None:
+    def __init__(self, machine: Machine, name: str, memory: Memory) -> None:
         self.stage = machine.stage
         self._machine = machine
         self._name = name
-        self._steps = steps
+        self._memory = memory
 
     def initial(self, key: str) -> Record:
         return self._machine.initial(key)
 
     def step(self, state: Record, event: Event) -> Step:
-        context = repr((event.sender, event.traffic, event.resource is None)).encode()
-        key = (self._name, encode(state), context + encode(event.record))
-        if key not in self._steps:
-            self._steps[key] = self._machine.step(state, event)
-        return self._steps[key]
+        memory = self._memory
+        before = memory.encodings.get(id(state))
+        is_restored = before is None
+        if before is None:
+            before = encode(state)
+        key = (self._name, before, event.sender, event.traffic, event.resource is None, encode(event.record))
+        if key not in memory.steps:
+            memory.steps[key] = self._take(state, event)
+        elif is_restored and key not in memory.retaken:
+            again, first = self._machine.step(state, event), memory.steps[key]
+            assert again.outputs == first.outputs and encode(again.state) == encode(first.state), self._name
+            memory.retaken.add(key)
+        return memory.steps[key]
+
+    def _take(self, state: Record, event: Event) -> Step:
+        step = self._machine.step(state, event)
+        self._memory.encodings[id(step.state)] = encode(step.state)
+        return step
 
 
 # --- what can go wrong ---

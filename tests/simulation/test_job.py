@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
-from schemas.jobs import PIPELINE, CancelJob, JobCancelled, JobSucceeded, ProposeJob, Role, Stage, SubmitJob
+from schemas.codec import decode
+from schemas.jobs import PIPELINE, CancelJob, JobCancelled, JobSucceeded, ProposeJob, Stage, SubmitJob
 from schemas.record import Record
 from schemas.tasks import StartTask, StopTask, TaskStarted, TaskSucceeded
+from streams.engine.ports import TopicPartition
 from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS
 from streams.machine import Event, Machine, Step, ToEvents
 from streams.machines.job import JobMachine
 from tests.machines.job_world import EAGER, GUEST, HOST, JOB, SPEC, dataset
-from tests.simulation.claims import check_double_crashes, check_single_crashes, check_storms, check_takeovers
-from tests.simulation.harness import MemoMachine, Plan, World
+from tests.simulation.claims import check_all_crashes, check_single_crashes, check_storms, check_takeovers
+from tests.simulation.harness import MemoMachine, Memory, Plan, World, commands_topic, events_topic
 
-STEPS: dict[tuple[str, bytes, bytes], Step] = {}
+MEMORY = Memory()
 PARTIES = (GUEST, HOST)
 
 
@@ -41,31 +43,57 @@ class ObedientMachine:
 
 
 def make_machine(party: str) -> Machine:
-    return MemoMachine(JobMachine(party, b"s" * 32, EAGER), party, STEPS)
+    return MemoMachine(JobMachine(party, b"s" * 32, EAGER), party, MEMORY)
 
 
 def prepare(party: str, record: Record) -> object | None:
     return dataset(party) if isinstance(record, SubmitJob | ProposeJob) else None
 
 
+def make_coordinator(party: str) -> Plan:
+    return Plan(
+        party,
+        Stage.JOB,
+        functools.partial(make_machine, party),
+        prepare=functools.partial(prepare, party),
+        plain_commands=CLIENT_COMMANDS,
+        plain_events=TASK_EVENTS,
+    )
+
+
 def make_world(*, cancels: bool = False, **settings: Any) -> World:
     plans = []
     for party in PARTIES:
-        coordinator = Plan(
-            party,
-            Stage.JOB,
-            functools.partial(make_machine, party),
-            prepare=functools.partial(prepare, party),
-            plain_commands=CLIENT_COMMANDS,
-            plain_events=TASK_EVENTS,
-        )
         workers = [Plan(party, stage, functools.partial(ObedientMachine, party, stage)) for stage in PIPELINE]
-        plans += [coordinator, *workers]
-    world = World(plans, **settings)
+        plans += [make_coordinator(party), *workers]
+    return submit(World(plans, **settings), cancels)
+
+
+def make_coordinators() -> World:
+    """The coordinators alone. Their stages are played by somebody who never dies."""
+    return submit(World([make_coordinator(party) for party in PARTIES], respond=obey))
+
+
+def submit(world: World, cancels: bool = False) -> World:
     world.submit(GUEST, Stage.JOB, SubmitJob(JOB, replace(SPEC, deadline_seconds=10**6)))
     if cancels:
         world.submit(GUEST, Stage.JOB, CancelJob(JOB, "thought better of it"))
     return world
+
+
+def obey(world: World) -> bool:
+    """Report success for a task that was started, once. What was reported lies on the events topic."""
+    for party in PARTIES:
+        events = TopicPartition(events_topic(party), 0)
+        reports = [entry.value for entry in world.broker.logs[events] if entry.transaction is None and entry.value]
+        done = {record.stage for value in reports if isinstance(record := decode(value), TaskSucceeded)}
+        for stage in PIPELINE:
+            place = TopicPartition(commands_topic(stage, party), 0)
+            started = [value for _, value in world.broker.written(place)]
+            if started and stage not in done:
+                world.publish(events.topic, TaskSucceeded(JOB, stage, party, 0, 0, 0, 0, ()))
+                return True
+    return False
 
 
 def test_the_job_succeeds_everywhere() -> None:
@@ -82,7 +110,6 @@ def test_a_cancelled_job_ends_everywhere() -> None:
     for party in PARTIES:
         told = world.records(f"vfl.job.events.{party}.v1")
         assert sum(isinstance(record, JobCancelled) for record in told) == 1
-    assert Role.GUEST
 
 
 @pytest.mark.parametrize("cancels", [False, True])
@@ -90,8 +117,9 @@ def test_a_crash_at_any_call_changes_nothing(cancels: bool) -> None:
     check_single_crashes(functools.partial(make_world, cancels=cancels))
 
 
-def test_two_crashes_change_nothing() -> None:
-    check_double_crashes(make_world, 120)
+def test_no_pair_of_crashes_of_the_coordinators_changes_anything() -> None:
+    """Some  pairs; whoever works for the coordinators never fails here."""
+    check_all_crashes(make_coordinators)
 
 
 def test_a_storm_passes_and_the_job_ends_well() -> None:
