@@ -23,7 +23,7 @@ class StuckClient:
         self.purged = False
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: over.wait() and None
+        return lambda *arguments: None if over.wait() else None
 
     def purge(self) -> None:
         self.purged = True
