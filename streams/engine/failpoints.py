@@ -2,6 +2,7 @@
 
 `ISTHMUS_FAILPOINT=after_produce:3` kills at the third time that place is reached, if the file that
 `ISTHMUS_FAILPOINT_MARKER` names exists. The file is removed just before, so that it happens once.
+`ISTHMUS_FAILPOINT_SIGNAL=SIGSTOP` pauses it there instead, as a machine that is suspended.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 POINT_VARIABLE = "ISTHMUS_FAILPOINT"
 MARKER_VARIABLE = "ISTHMUS_FAILPOINT_MARKER"
+SIGNAL_VARIABLE = "ISTHMUS_FAILPOINT_SIGNAL"
 
 #: The transactional id is ours, a predecessor's transaction is settled.
 AFTER_INIT = "after_init"
@@ -54,7 +56,7 @@ class FailpointError(ValueError):
 class Failpoint:
     """The failpoint that is armed for this process, if any."""
 
-    def __init__(self, setting: str, marker: str) -> None:
+    def __init__(self, setting: str, marker: str, signal_name: str = "SIGKILL") -> None:
         """Raises `FailpointError`."""
         self.name, _, times = setting.partition(":")
         if self.name and self.name not in ALL:
@@ -65,6 +67,9 @@ class Failpoint:
             raise FailpointError(f"{POINT_VARIABLE} needs {MARKER_VARIABLE}, the name of a file")
         self.remaining = int(times or 1)
         self.marker = marker
+        if signal_name not in signal.Signals.__members__:
+            raise FailpointError(f"{SIGNAL_VARIABLE}={signal_name}: no such signal")
+        self.signal = signal.Signals[signal_name]
 
     def reach(self, name: str) -> None:
         """Die if this is the place and the time."""
@@ -73,12 +78,14 @@ class Failpoint:
         self.remaining -= 1
         if self.remaining == 0:
             Path(self.marker).unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signal)
 
 
 _armed: Failpoint | None = None
 if os.environ.get(POINT_VARIABLE):
-    _armed = Failpoint(os.environ[POINT_VARIABLE], os.environ.get(MARKER_VARIABLE, ""))
+    _armed = Failpoint(
+        os.environ[POINT_VARIABLE], os.environ.get(MARKER_VARIABLE, ""), os.environ.get(SIGNAL_VARIABLE, "SIGKILL")
+    )
 
 
 def reach(name: str) -> None:

@@ -7,9 +7,8 @@ import threading
 import time
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.engine.errors import LogUnavailableError
 from streams.engine.kafka_errors import text_of
@@ -23,15 +22,15 @@ BATCH = 1_000
 
 
 class KafkaReader:
-    """A reader of its own for states, and an administrator for questions. Any thread may call it."""
+    """Consumers of its own that belong to no group. Any thread may call it."""
 
     def __init__(self, base: dict[str, Any], timeouts: KafkaTimeouts) -> None:
         """`base` are the properties of every client."""
         self._base = base
         self._timeouts = timeouts
         self._lock = threading.Lock()
-        self._admin: AdminClient | None = None
         self._reader: Consumer | None = None
+        self._watcher: Consumer | None = None
         self._counts: dict[str, int] = {}
 
     def partition_count(self, topic: str) -> int:
@@ -48,10 +47,7 @@ class KafkaReader:
             if end == 0:
                 return []
             if self._reader is None:
-                self._reader = Consumer(
-                    # It never joins and never commits; librdkafka wants a name all the same.
-                    {**self._base, **READER, "group.id": "isthmus-state-reader", "enable.partition.eof": True}
-                )
+                self._reader = self._make_consumer("read_committed")
             self._reader.assign([KafkaPartition(place.topic, place.partition, OFFSET_BEGINNING)])
             try:
                 return self._read_until(self._reader, place, end)
@@ -61,18 +57,14 @@ class KafkaReader:
     def close(self) -> None:
         """Let go of the connections."""
         with self._lock:
-            if self._reader is not None:
-                self._reader.close()
-            self._reader = self._admin = None
-
-    def _administrator(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient(self._base)
-        return self._admin
+            for consumer in (self._reader, self._watcher):
+                if consumer is not None:
+                    consumer.close()
+            self._reader = self._watcher = None
 
     def _ask_partition_count(self, topic: str) -> int:
         try:
-            found = self._administrator().list_topics(topic, timeout=self._timeouts.request_seconds).topics.get(topic)
+            found = self._watch().list_topics(topic, timeout=self._timeouts.request_seconds).topics.get(topic)
         except KafkaException as error:
             raise LogUnavailableError(
                 f"no answer about topic {topic} from {self._base['bootstrap.servers']}: {text_of(error)}; is this the"
@@ -86,14 +78,30 @@ class KafkaReader:
         """The end of all records. (A consumer of committed ones is told the last stable offset instead.)"""
         partition = KafkaPartition(place.topic, place.partition)
         try:
-            futures = self._administrator().list_offsets(
-                {partition: OffsetSpec.latest()},  # type: ignore[no-untyped-call]
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=self._timeouts.request_seconds,
-            )
-            return int(futures[partition].result().offset)
+            found = self._watch().get_watermark_offsets(partition, timeout=self._timeouts.request_seconds)
         except KafkaException as error:
+            # A client whose broker was away can go on knowing no leader for ever: the next question goes to a new one.
+            self._watcher = None
             raise NotYetError(f"the end of {place.topic}[{place.partition}]: {text_of(error)}") from error
+        if found is None:
+            raise NotYetError(f"the end of {place.topic}[{place.partition}]: no answer")
+        return found[1]
+
+    def _watch(self) -> Consumer:
+        self._watcher = self._watcher or self._make_consumer("read_uncommitted")
+        return self._watcher
+
+    def _make_consumer(self, isolation: str) -> Consumer:
+        return Consumer(
+            {
+                **self._base,
+                **READER,
+                "isolation.level": isolation,
+                "enable.partition.eof": True,
+                # It never joins and never commits; librdkafka wants a name all the same.
+                "group.id": "isthmus-state-reader",
+            }
+        )
 
     def _read_until(self, reader: Consumer, place: TopicPartition, end: int) -> list[tuple[bytes, bytes | None]]:
         entries: list[tuple[bytes, bytes | None]] = []

@@ -107,8 +107,9 @@ class Loop:
 
     def _lose(self, places: frozenset[TopicPartition]) -> None:
         self._owned -= places
-        for place in places:
-            self._slices.pop(place.partition, None)
+        for partition in {place.partition for place in places}:
+            if self._slices.pop(partition, None) is not None:
+                _log.info("%s: partition %d is not ours any more", self._parts.topics.stage, partition)
 
     def _restore_missing(self) -> bool:
         """Restore every slice that is ours in full. One of which we own some partitions only belongs to nobody yet."""
@@ -134,6 +135,8 @@ class Loop:
             return False
         self._slices[partition] = self._parts.state_log.restore(partition, entries, committed)
         self._log.start(committed)
+        jobs = len(self._slices[partition].jobs)
+        _log.info("%s: given partition %d, %d jobs restored", self._parts.topics.stage, partition, jobs)
         return True
 
     # --- 2. computing ---
