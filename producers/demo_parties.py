@@ -30,6 +30,8 @@ DATASET = "people"
 MARK = "made-by-isthmus-demo"
 #: For the demo's own table; a job is over in a minute, and a machine may be ten times slower.
 DEADLINE_SECONDS = 900
+#: Nobody knows how large the files of `--data` are.
+FILES_DEADLINE_SECONDS = 6 * 3600
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def make_spec(options: DemoOptions, tables: DemoTables) -> JobSpec:
         rank=train.rank if options.rank is None else options.rank,
         max_passes=options.max_passes or train.max_passes,
     )
+    deadline = options.deadline_seconds or (DEADLINE_SECONDS if options.data is None else FILES_DEADLINE_SECONDS)
     return JobSpec(
         name="breast-cancer" if options.data is None else "demo",
         guest=PartySpec(guest, DATASET, tables.guest_features),
@@ -83,8 +86,8 @@ def make_spec(options: DemoOptions, tables: DemoTables) -> JobSpec:
         hosts=(PartySpec(host, DATASET, tables.host_features),),
         train=train,
         accept_leaks=leaks,
-        deadline_seconds=options.deadline_seconds or (DEADLINE_SECONDS if options.data is None else 6 * 3600),
-        patience_seconds=60,
+        deadline_seconds=deadline,
+        patience_seconds=min(60, deadline),
     )
 
 

@@ -193,11 +193,10 @@ def party_cards(spec: JobSpec) -> tuple[PartyCard, ...]:
     """Who took part, and what each brought."""
     cards = []
     for role, share in (("guest", spec.guest), *(("host", host) for host in spec.hosts)):
-        text = f"has the label {spec.label} and {len(share.features)} columns" if role == "guest" else ""
-        text = text or f"has {len(share.features)} columns"
-        cards.append(
-            PartyCard(share.party, role, f"Brings the table {share.dataset}, {text}.", ", ".join(share.features))
-        )
+        columns = f"{len(share.features)} columns" if share.features else "every numeric column"
+        label = f" and the label {spec.label}" if role == "guest" else ""
+        text = f"Brings {columns}{label} from its table {share.dataset}."
+        cards.append(PartyCard(share.party, role, text, ", ".join(share.features)))
     return tuple(cards)
 
 

@@ -1,0 +1,125 @@
+"""Two parties by hand, as the README tells it: only the command line, two homes, a decision by the host's operator."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.broker import EmbeddedBroker
+from producers.demo_data import breast_cancer
+from producers.demo_parties import DemoOptions, make_spec
+from producers.spec import mapping_of
+
+DEADLINE_SECONDS = 300
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def _isthmus(*arguments: str, code: int = 0) -> str:
+    command = [sys.executable, "-m", "producers.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@contextmanager
+def _processes(home: str) -> Iterator[None]:
+    """`isthmus party run` in a terminal of its own, ended as by Ctrl-C."""
+    process = subprocess.Popen([sys.executable, "-m", "producers.cli", "party", "run", "--home", home])
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(DEADLINE_SECONDS) == 0
+
+
+@pytest.fixture
+def homes(broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path) -> tuple[str, str]:
+    """Guest and host, set up step by step. Returns their homes; a home's folder has the name of its party."""
+    tables = breast_cancer(3, rows=160)
+    names = new_party("clinic"), new_party("laboratory")
+    folders = tuple(tmp_path / name for name in names)
+    for folder, peer, table in zip(folders, reversed(names), (tables.guest, tables.host), strict=True):
+        home = str(folder)
+        _isthmus("party", "init", folder.name, "--bootstrap", broker.bootstrap, "--peer", peer, "--home", home)
+        settings = yaml.safe_load((folder / "party.yaml").read_text(encoding="utf-8"))
+        settings["datasets"]["people"] = {"path": "people.csv", "id": "id"}
+        if tables.label in table.columns:
+            settings["datasets"]["people"]["label"] = tables.label
+        (folder / "party.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        table.to_csv(folder / "people.csv", index=False)
+        _isthmus("topics", "create", "--home", home)
+    for folder, other in (folders, tuple(reversed(folders))):
+        _isthmus("keys", "trust", str(other / "keys" / "party.pub"), "--home", str(folder))
+    return str(folders[0]), str(folders[1])
+
+
+@pytest.fixture
+def spec(homes: tuple[str, str], tmp_path: Path) -> Path:
+    """The job, small, without names of columns: each party brings what it has."""
+    options = DemoOptions(max_passes=2)
+    written = dict(mapping_of(make_spec(options, breast_cancer(3, rows=160))))
+    written["guest"] = {"party": Path(homes[0]).name, "dataset": "people"}
+    written["hosts"] = [{"party": Path(homes[1]).name, "dataset": "people"}]
+    path = tmp_path / "spec.yaml"
+    path.write_text(yaml.safe_dump(written), encoding="utf-8")
+    return path
+
+
+def test_two_parties_decide_train_and_keep_their_halves(homes: tuple[str, str], spec: Path, tmp_path: Path) -> None:
+    """One story: a job is declined, its repetition cancelled, another one approved by name, trained and exported."""
+    guest, host = homes
+    with ExitStack() as stack:
+        for home in homes:
+            stack.enter_context(_processes(home))
+
+        declined = json.loads(_isthmus("job", "submit", str(spec), "--json", "--home", guest))["job_id"]
+        _await_proposal(declined, host)
+        assert "declined" in _isthmus("party", "decline", declined, "--reason", "not on Sundays", "--home", host)
+        told = _isthmus("job", "watch", declined, "--home", guest, code=1)
+        assert f"declined at {Path(host).name}" in told
+
+        again = _isthmus("job", "retry", declined, "--home", guest).split()[0]
+        assert "cancelled" in _isthmus("job", "cancel", again, "--home", guest)
+
+        job_id = json.loads(_isthmus("job", "submit", str(spec), "--json", "--home", guest))["job_id"]
+        _await_proposal(job_id, host)
+        refusal = _isthmus("party", "approve", job_id, "--home", host, code=1)
+        assert "--accept-leak small_table" in refusal
+        _isthmus("party", "approve", job_id, "--accept-leak", "small_table", "--home", host)
+        for home in homes:
+            assert "succeeded" in _isthmus("job", "watch", job_id, "--home", home)
+
+        digests = set()
+        for home in homes:
+            shown = json.loads(_isthmus("model", "show", job_id, "--json", "--home", home))
+            digests.add(shown["model_sha256"])
+            half = json.loads(_isthmus("model", "export", job_id, "--home", home))
+            header = (Path(home) / "people.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+            assert set(half["columns"]) == set(header) - {"id", "malignant"}, "its own columns and no other"
+            assert (half["intercept"] is not None) == (home == guest)
+            assert "up to date" in _isthmus("lag", "--home", home)
+        assert len(digests) == 1, "both registries name the same model"
+
+        page = tmp_path / "report.html"
+        for home, charts in ((guest, 7), (host, 3)):
+            _isthmus("job", "report", job_id, "-o", str(page), "--home", home)
+            assert page.read_text(encoding="utf-8").count("<svg") == charts
+
+        listed = _isthmus("job", "list", "--home", guest)
+        assert [line.split()[0] for line in listed.splitlines()] == [declined, again, job_id]
+
+
+def _await_proposal(job_id: str, host: str) -> None:
+    """Until the host's operator would see it. Each look takes a second, so a bounded number of looks has an end."""
+    for _ in range(60):
+        if f"isthmus party approve {job_id}" in _isthmus("job", "list", "--home", host):
+            return
+    raise AssertionError(f"{job_id} was not proposed to {host}")
