@@ -127,7 +127,7 @@ class DirectoryStore:
         except OSError as error:
             advice = ""
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                advice = "; make room there, and the work goes on where it stopped"
+                advice = "; make room there, then try again"
             doing = what.format(size=size)
             raise ObjectStoreError(f"could not {doing} {self.root}: {error.strerror or error}{advice}") from error
 

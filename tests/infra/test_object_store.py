@@ -120,7 +120,7 @@ def test_a_full_file_system_is_told_and_leaves_no_part_of_an_object(tmp_path: Pa
     error, *facts = done.stdout.splitlines()
     assert error == (
         f"could not store an object of 300,000 bytes in {tmp_path}/disk/objects: No space left on device; make room "
-        "there, and the work goes on where it stopped"
+        "there, then try again"
     )
     assert facts == ["has True False 100000", "files True", "room again True"]
 
