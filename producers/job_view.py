@@ -160,7 +160,7 @@ def apply(view: JobView | None, record: Record, timestamp_ms: int) -> JobView:
         return replace(view, tasks=_stopped(_tasks_after(view, record, timestamp_ms)))
     view = replace(view, updated_ms=max(view.updated_ms, timestamp_ms), tasks=_tasks_after(view, record, timestamp_ms))
     view = _after(view, record, party)
-    return replace(view, tasks=_stopped(view.tasks)) if view.ended else view
+    return replace(view, tasks=_stopped(view.tasks), leaks_to_accept=()) if view.ended else view
 
 
 def _after(view: JobView, record: Record, party: str) -> JobView:

@@ -131,6 +131,12 @@ def test_an_ended_job_stays_ended_whatever_arrives_late(end: Record) -> None:
     assert after.tasks[Stage.TRAIN, "bank"].status is TaskStatus.FAILED
 
 
+def test_nobody_is_asked_to_approve_a_job_that_is_over() -> None:
+    waiting = (replace(ACCEPTED, party="shop"), JobAwaitingApproval(JOB, "shop", (Leak.SMALL_TABLE,)))
+    assert _view(*waiting).leaks_to_accept == (Leak.SMALL_TABLE,)
+    assert _view(*waiting, JobRejected(JOB, "shop", Reason.DECLINED, ())).leaks_to_accept == ()
+
+
 @pytest.mark.parametrize("end", ENDS[1:], ids=lambda record: type(record).__name__)
 def test_no_task_of_an_ended_job_is_told_to_run(end: Record) -> None:
     """A task that is told to stop says nothing itself."""
