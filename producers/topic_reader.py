@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from schemas.record import Record
 #: An idle broker answers within milliseconds; one that has just restarted may need some seconds to elect leaders.
 ANSWER_SECONDS = 10.0
 POLL_SECONDS = 0.1
+CONNECT_SECONDS = 1.0
 #: A fetch at the end of a topic is answered after this long; librdkafka's 500 would make every end half a second away.
 FETCH_WAIT_MS = 50
 
@@ -57,9 +60,11 @@ def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, i
     try:
         known = admin.list_topics(timeout=seconds).topics
     except KafkaException:
+        listening = _listening(str(bootstrap_servers))
+        what = f"something listens at {listening}, but it does not answer as a Kafka broker does"
         raise BrokerUnavailableError(
-            f"no Kafka broker answers at {bootstrap_servers} (waited {seconds:g} s): start it, for example with "
-            "`isthmus broker run`, or correct the address in party.yaml"
+            f"{what if listening else f'no Kafka broker answers at {bootstrap_servers}'} (waited {seconds:g} s): start "
+            "it, for example with `isthmus broker run`, or correct the address in party.yaml"
         ) from None
     missing = [topic for topic in topics if topic not in known]
     if missing:
@@ -68,6 +73,16 @@ def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, i
             "create`, or correct the address in party.yaml if this is another broker"
         )
     return {topic: len(known[topic].partitions) for topic in topics}
+
+
+def _listening(bootstrap_servers: str) -> str:
+    """Those of the addresses that take connections: a hint at what is wrong there."""
+    found = []
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS):
+            found.append(server.strip())
+    return ", ".join(found)
 
 
 class TopicReader:
