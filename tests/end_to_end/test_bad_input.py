@@ -12,18 +12,17 @@ import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import Producer
 
-from consumers.party import open_party
 from infra.broker import EmbeddedBroker, run_tool
 from infra.broker.ports import free_ports
 from infra.secrets import PublicKey, read_public_key
@@ -34,7 +33,6 @@ from producers.demo_data import DemoTables
 from producers.job_view import JobStatus, TaskStatus
 from producers.spec import spec_to_yaml
 from schemas.codec import encode
-from schemas.envelope import SealedRecord
 from schemas.jobs import (
     AlignSpec,
     EvaluateSpec,
@@ -49,8 +47,7 @@ from schemas.jobs import (
     SubmitJob,
     TrainSpec,
 )
-from streams.engine.partitioner import partition_of
-from streams.engine.seal import Keyring, Stream
+from tests.end_to_end.junk import Junk, Place, make_junk, write_all
 from tests.end_to_end.world import DEADLINE_SECONDS, LABEL, House, World, await_true, read_all, running_world
 
 pytestmark = pytest.mark.timeout(900)
@@ -354,81 +351,13 @@ def test_a_job_cancelled_in_the_middle_stops_everywhere_and_can_be_tried_again(w
 # --- foreign records -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Junk:
-    """A record that does not belong, and what its dead letter has to say."""
-
-    value: bytes | None
-    words: str
-    key: str | None
-    partition: int = -1
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the broker put a record."""
-
-    topic: str
-    partition: int
-    offset: int
-
-
-def _junk(world: World, house: House, stage: Stage, topic: str, job_id: str) -> list[Junk]:
-    peer = next(other for other in world.houses if other is not house).party
-    submission = encode(SubmitJob(job_id, world.spec()))
-    odd = bytearray(submission)
-    odd[submission.index(b"logistic_regression") + len(b"logistic_regression")] = 126
-    # Sealed by the book, for this very stage and job, by somebody who has not the peer's key.
-    stranger = Keyring(peer, b"\7" * 32, {house.party: open_party(house.home).secrets.public_key.key}, b"\1" * 32)
-    forged = encode(stranger.seal(Stream(peer, house.party, job_id, str(stage), str(stage)), 0, submission))
-    outsider = SealedRecord("mallory", house.party, job_id, str(stage), str(stage), 0, 0, 1, b"", b"x" * 32)
-    is_door = topic.startswith(f"vfl.{stage}.exchange.")
-    takes_plain = stage is Stage.JOB and not is_door
-    plain = "a plain SubmitJob is not accepted on"
-    wrong = (partition_of(job_id.encode(), PARTITIONS) + 1) % PARTITIONS
-    return [
-        Junk(None, "without a value", job_id),
-        Junk(b"", "not Avro single-object encoding: 0 bytes", job_id),
-        Junk(b"GET / HTTP/1.1\r\n\r\n", "not Avro single-object encoding", job_id),
-        Junk(b"\xc3\x01" + b"\xab" * 8 + submission[10:], "unknown schema fingerprint abababababababab", job_id),
-        Junk(submission[:-20], "truncated SubmitJob (schema version 1)", job_id),
-        Junk(submission + b"\0", "1 trailing bytes after SubmitJob", job_id),
-        Junk(bytes(odd), "malformed SubmitJob", job_id),
-        Junk(forged[:-20], "truncated SealedRecord", job_id),
-        Junk(forged, f"from '{peer}' does not open" if is_door else f"of '{peer}' is not accepted on {topic}", job_id),
-        Junk(encode(outsider), f"a sealed record of 'mallory' is not accepted on {topic}", job_id),
-        Junk(submission, "without a key; the key is the job id", None),
-        Junk(submission, f"'{job_id}' belongs in partition", job_id, wrong),
-        Junk(submission, "about another job" if takes_plain else plain, "another"),
-        *([] if takes_plain else [Junk(submission, f"{plain} {topic}", job_id)]),
-    ]
-
-
-def _send(bootstrap: str, junk: list[tuple[str, Junk]]) -> dict[Place, Junk]:
-    """Write it all; where it lies."""
-    producer = Producer({"bootstrap.servers": bootstrap})
-    placed: dict[Place, Junk] = {}
-
-    def note(one: Junk) -> Callable[[KafkaError | None, Message], None]:
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            assert error is None, error
-            placed[Place(str(message.topic()), message.partition() or 0, message.offset() or 0)] = one
-
-        return delivered
-
-    for topic, one in junk:
-        producer.produce(topic, one.value, one.key, one.partition, on_delivery=note(one))
-    assert producer.flush(60) == 0
-    return placed
-
-
 def test_foreign_records_are_set_aside_with_their_place_and_reason_while_a_job_runs_unaffected(world: World) -> None:
     """On every topic that anybody could write to, in the midst of the records of a running job."""
     job_id = world.submit(world.spec())
     world.host.client.wait_for(job_id, lambda view: (Stage.TRAIN, world.host.party) in view.tasks, DEADLINE_SECONDS)
     doors = world.input_topics()
-    junk = [(topic, one) for house, stage, topic in doors for one in _junk(world, house, stage, topic, job_id)]
-    placed = _send(_bootstrap(world.guest), junk)
+    junk = [(topic, one) for house, stage, topic in doors for one in make_junk(world, house, stage, topic, job_id)]
+    placed = write_all(_bootstrap(world.guest), junk)
     assert len(placed) == len(junk) > 250
     # Genuine records, once more: they were taken before.
     places = [(topic, partition) for _, _, topic in doors if ".exchange." in topic for partition in range(PARTITIONS)]
@@ -439,7 +368,7 @@ def test_foreign_records_are_set_aside_with_their_place_and_reason_while_a_job_r
         and Place(str(message.topic()), message.partition() or 0, message.offset() or 0) not in placed
     ]
     assert len(again) > 4
-    replayed = _send(_bootstrap(world.guest), again)
+    replayed = write_all(_bootstrap(world.guest), again)
 
     view = world.await_end(job_id)
     assert view.status is JobStatus.SUCCEEDED, view
@@ -456,7 +385,7 @@ def test_foreign_records_are_set_aside_with_their_place_and_reason_while_a_job_r
             letters.update({Place(letter.topic, letter.partition, letter.offset): letter for letter in found})
             return own.keys() <= letters.keys()
 
-        await_true(all_there, f"every foreign record at {house.party} has its dead letter")
+        await_true(all_there, f"every foreign record at {house.party} has its dead letter", house.client.poll)
         for letter in house.dead_letters():
             place = Place(letter.topic, letter.partition, letter.offset)
             assert place not in replayed, "what was taken before is no fault"
@@ -650,6 +579,6 @@ def test_after_all_that_an_approved_job_succeeds_and_no_transaction_is_open(
         assert len(own) == 2 * len(Stage), listed
         return [line for line in own if "Ongoing" in line or "Prepare" in line]
 
-    await_true(lambda: not open_transactions(), "no transaction is left open")
+    await_true(lambda: not open_transactions(), "no transaction is left open", world.guest.client.poll)
     reports = {job.job_id: job for house in world.houses for job in house.client.views().values() if not job.ended}
     assert reports == {}, "no job is left in between"

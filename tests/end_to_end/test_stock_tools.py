@@ -84,7 +84,7 @@ def test_every_stage_of_a_running_job_is_a_group_with_a_named_member_and_a_lag(
         seen[0][group_id(stage, house.party)] > 0 for house in world.houses for stage in (Stage.JOB, Stage.ALIGN)
     )
     assert world.await_end(job_id).status is JobStatus.SUCCEEDED
-    await_true(look, "all groups have caught up")
+    await_true(look, "all groups have caught up", world.guest.client.poll)
     assert all(seen[-1][group] > 0 for group in groups), "every stage has committed what it did"
     assert all(seen[0][group] <= seen[-1][group] for group in groups)
     assert any(seen[0][group] < seen[-1][group] for group in groups)

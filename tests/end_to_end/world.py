@@ -73,7 +73,7 @@ def read_all(bootstrap: str, places: Collection[tuple[str, int]], isolation: str
     return messages
 
 
-def await_true(condition: Callable[[], bool], what: str, step: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
+def await_true(condition: Callable[[], bool], what: str, step: Callable[[], object]) -> None:
     """Look again and again, with `step` in between, until it is so."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
@@ -240,7 +240,7 @@ class World:
             left[:] = [text for house in self.houses for text in house.unfinished(job_id)]
             return not left
 
-        await_true(is_settled, f"the job {job_id} is over at every stage, but {left}")
+        await_true(is_settled, f"the job {job_id} is over at every stage, but {left}", self.guest.client.poll)
         for house in self.houses:
             view = house.client.views().get(job_id)
             running = [task for task in view.tasks.values() if task.status is TaskStatus.RUNNING] if view else []
