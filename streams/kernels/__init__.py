@@ -1,1 +1,1 @@
-"""Numbers: pure functions on integers, arrays and ciphertexts. No messages, no I/O, no clock, no randomness of their own."""
+"""Numbers: pure functions on integers, arrays and ciphertexts. No messages, no I/O, no clock, no randomness."""

@@ -12,7 +12,7 @@ from schemas.record import Record
 class Transition:
     """In `phase`, the role that `event` reaches goes to one of `to` and sends records of the types in `sends`.
 
-    What a table does not list is either a duplicate, which changes nothing, or a protocol violation, which ends the task.
+    What a table does not list is a duplicate, which changes nothing, or a protocol violation, which ends the task.
     """
 
     role: str

@@ -23,7 +23,10 @@ class StuckClient:
         self.purged = False
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None if over.wait() else None
+        def call(*arguments: object) -> None:
+            over.wait()
+
+        return call
 
     def purge(self) -> None:
         self.purged = True
