@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from schemas.codec import decode
 from schemas.jobs import PIPELINE, CancelJob, JobCancelled, JobSucceeded, ProposeJob, Stage, SubmitJob
 from schemas.record import Record
 from schemas.tasks import StartTask, StopTask, TaskStarted, TaskSucceeded
@@ -82,15 +81,13 @@ def submit(world: World, cancels: bool = False) -> World:
 
 
 def obey(world: World) -> bool:
-    """Report success for a task that was started, once. What was reported lies on the events topic."""
+    """Report success for the stage that was started, once. How many were reported lies on the events topic."""
     for party in PARTIES:
         events = TopicPartition(events_topic(party), 0)
-        reports = [entry.value for entry in world.broker.logs[events] if entry.transaction is None and entry.value]
-        done = {record.stage for value in reports if isinstance(record := decode(value), TaskSucceeded)}
-        for stage in PIPELINE:
-            place = TopicPartition(commands_topic(stage, party), 0)
-            started = [value for _, value in world.broker.written(place)]
-            if started and stage not in done:
+        reported = sum(entry.transaction is None and not entry.is_marker for entry in world.broker.logs[events])
+        if reported < len(PIPELINE):
+            stage = PIPELINE[reported]
+            if world.broker.written(TopicPartition(commands_topic(stage, party), 0)):
                 world.publish(events.topic, TaskSucceeded(JOB, stage, party, 0, 0, 0, 0, ()))
                 return True
     return False
@@ -118,8 +115,8 @@ def test_a_crash_at_any_call_changes_nothing(cancels: bool) -> None:
 
 
 def test_no_pair_of_crashes_of_the_coordinators_changes_anything() -> None:
-    """Some  pairs; whoever works for the coordinators never fails here."""
-    check_all_crashes(make_coordinators)
+    """Some 10,000 pairs; whoever works for the coordinators never fails here."""
+    assert check_all_crashes(make_coordinators) > 9_000
 
 
 def test_a_storm_passes_and_the_job_ends_well() -> None:
