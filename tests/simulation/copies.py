@@ -41,7 +41,7 @@ def _copy_broker(broker: FakeBroker, world: World, memo: dict[int, object]) -> F
     copied = copy.copy(broker)
     memo[id(broker)] = copied
     copied.now_ms = world.clock.now_ms
-    copied.call_names = list(broker.call_names)
+    copied.topics, copied.call_names = dict(broker.topics), list(broker.call_names)
     copied.held_back = []
     copied.undecided = []
     for transaction in broker.undecided:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.codec import blobs_of, decode, encode
+from schemas.conversion import blob_walker
 from schemas.deadletter import DeadLetter
 from schemas.envelope import SealedRecord
 from schemas.jobs import PIPELINE
@@ -448,6 +449,9 @@ class MemoMachine:
         return self._machine.initial(key)
 
     def step(self, state: Record, event: Event) -> Step:
+        # Fetched at first use, blobs would make the first run differ from the others in calls of the store.
+        _fetch_blobs(state)
+        _fetch_blobs(event.record)
         memory = self._memory
         before = memory.encodings.get(id(state))
         is_restored = before is None
@@ -466,6 +470,12 @@ class MemoMachine:
         step = self._machine.step(state, event)
         self._memory.encodings[id(step.state)] = encode(step.state)
         return step
+
+
+def _fetch_blobs(record: Record) -> None:
+    walk = blob_walker(type(record))
+    for blob in walk(record) if walk is not None else ():
+        assert blob.content is not None
 
 
 # --- what can go wrong ---
