@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from streams.engine.kafka_log import KafkaLog
-
 from consumers.exits import end_with_parent, refuse
 from consumers.party import Party, make_prepare, open_party
 from infra.object_store import ObjectStoreError
@@ -30,6 +28,7 @@ from infra.topics import (
 from schemas.jobs import Stage
 from schemas.record import Record
 from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
+from streams.engine.kafka_log import KafkaLog
 from streams.engine.process import StageProcess, SystemClock
 from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS, StageTopics
 from streams.machine import Machine
