@@ -109,7 +109,7 @@ def test_two_parties_decide_train_and_keep_their_halves(homes: tuple[str, str], 
         assert len(digests) == 1, "both registries name the same model"
 
         page = tmp_path / "report.html"
-        for home, charts in ((guest, 7), (host, 3)):
+        for home, charts in ((guest, 7), (host, 2)):
             _isthmus("job", "report", job_id, "-o", str(page), "--home", home)
             assert page.read_text(encoding="utf-8").count("<svg") == charts
 
