@@ -26,6 +26,7 @@ from infra.topics import (
 from schemas.catalogue import register
 from schemas.record import Record
 from streams.engine.kafka_log import KafkaLog
+from streams.engine.kafka_settings import Membership
 from streams.engine.process import StageProcess, SystemClock
 from streams.engine.seal import Keyring
 from streams.engine.topics import StageTopics
@@ -126,7 +127,7 @@ def echo_keyring(party: str) -> Keyring:
     return Keyring(party, private[party], {peer: public}, b"s" * 32)
 
 
-def run_party(party: str, bootstrap: str, folder: Path) -> None:
+def run_party(party: str, bootstrap: str, folder: Path, membership: Membership = Membership.STATIC) -> None:
     """One party's process, until SIGTERM."""
     register_records()
     log = KafkaLog(
@@ -134,6 +135,7 @@ def run_party(party: str, bootstrap: str, folder: Path) -> None:
         echo_topics(party),
         group_id=group_id(STAGE, party),
         transactional_id=transactional_id(STAGE, party, 0),
+        membership=membership,
     )
     process = StageProcess(
         EchoMachine(party),
@@ -154,4 +156,4 @@ def run_party(party: str, bootstrap: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_party(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    run_party(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Membership(sys.argv[4] if sys.argv[4:] else "static"))

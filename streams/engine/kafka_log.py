@@ -87,7 +87,7 @@ class KafkaLog:
                 **member_properties(self._membership, self._timeouts),
                 "group.id": self._group_id,
                 "error_cb": self._on_error,
-                **({"group.instance.id": self._transactional_id} if self._membership is Membership.STATIC else {}),
+                **({"group.instance.id": self._transactional_id} if self._membership.is_static else {}),
             }
         )
         self._consumer.subscribe(
@@ -192,7 +192,7 @@ class KafkaLog:
         """Take them without fetching: their state has to be restored first."""
         # The engine seeks later; a position given here spares librdkafka to look up the committed one.
         taken = [KafkaPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
-        if self._membership is Membership.CONSUMER:
+        if self._membership.is_incremental:
             consumer.incremental_assign(taken)
         else:
             consumer.assign(taken)
@@ -208,7 +208,7 @@ class KafkaLog:
         self._started -= places
         self._gained -= places
         self._lost |= places
-        if self._membership is Membership.CONSUMER:
+        if self._membership.is_incremental:
             consumer.incremental_unassign(partitions)
         else:
             consumer.unassign()

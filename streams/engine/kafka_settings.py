@@ -12,8 +12,20 @@ class Membership(StrEnum):
 
     #: The classic protocol with static members (KIP-345): a process that comes back is the member that it was.
     STATIC = "static"
-    #: The protocol of KIP-848, `group.protocol=consumer`.
+    #: The protocol of KIP-848, `group.protocol=consumer`, with members that are new at every start.
     CONSUMER = "consumer"
+    #: The same with static members.
+    CONSUMER_STATIC = "consumer_static"
+
+    @property
+    def is_static(self) -> bool:
+        """Whether a member has a name that outlives it."""
+        return self is not Membership.CONSUMER
+
+    @property
+    def is_incremental(self) -> bool:
+        """Whether partitions come and go one by one, not all at once."""
+        return self is not Membership.STATIC
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ def member_properties(membership: Membership, timeouts: KafkaTimeouts) -> dict[s
     uniform assignors mix partitions of different topics.)
     """
     common: dict[str, Any] = {"max.poll.interval.ms": timeouts.max_poll_interval_ms}
-    if membership is Membership.CONSUMER:
+    if membership.is_incremental:
         return {**common, "group.protocol": "consumer", "group.remote.assignor": "range"}
     return {
         **common,

@@ -103,13 +103,13 @@ class FakeBroker:
     """All topics, transactional ids and groups."""
 
     def __init__(self, topics: Mapping[str, int], now_ms: Callable[[], int], seed: int | None = None) -> None:
-        self.topics = dict(topics)
+        self.topics: dict[str, int] = {}
+        self.logs: dict[TopicPartition, list[Entry]] = {}
+        for topic, count in topics.items():
+            self.add_topic(topic, count)
         self.now_ms = now_ms
         #: With a seed, markers travel one at a time in random order; without, they arrive with the decision.
         self.random = None if seed is None else random.Random(seed)
-        self.logs: dict[TopicPartition, list[Entry]] = {
-            TopicPartition(topic, partition): [] for topic, count in topics.items() for partition in range(count)
-        }
         self.ids: dict[str, TransactionalId] = {}
         self.groups: dict[str, Group] = {}
         self.undecided: list[Transaction] = []
@@ -121,6 +121,10 @@ class FakeBroker:
         #: Transactions that were committed or aborted.
         self.decided = 0
         self.fate_of: Callable[[int, str], Fate] = lambda number, name: Fate.NORMAL
+
+    def add_topic(self, topic: str, partitions: int) -> None:
+        self.topics[topic] = partitions
+        self.logs |= {TopicPartition(topic, partition): [] for partition in range(partitions)}
 
     def decide_fate(self, name: str) -> Fate:
         """Count a call that has an effect. Raises `Crash` when the process dies before it."""

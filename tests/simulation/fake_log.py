@@ -224,6 +224,8 @@ class FakeLog:
                 self._positions[place] = position or 0
 
     def partition_count(self, topic: str) -> int:
+        if topic not in self.broker.topics:
+            raise LookupError(f"there is no topic {topic}")
         return self.broker.topics[topic]
 
     def make_producer(self) -> FakeProducer:

@@ -95,7 +95,7 @@ class World:
         self.random = random.Random(self.seed)
         self.clock = FakeClock()
         self.parties = sorted({plan.party for plan in self.plans})
-        self.keyrings = make_keyrings(tuple(self.parties))
+        self.keyrings = dict(make_keyrings(tuple(self.parties)))
         counts: dict[str, int] = {}
         for plan in self.plans:
             topics = make_topics(plan)

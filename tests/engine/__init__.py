@@ -1,0 +1,1 @@
+"""The engine piece by piece: what comes in, what goes out, what fails, what rests."""
