@@ -55,7 +55,7 @@ def test_a_crash_at_any_call_changes_nothing() -> None:
 
 
 def test_no_pair_of_crashes_changes_anything() -> None:
-    """Some 5,700 pairs."""
+    """Some 5,500 pairs."""
     assert check_all_crashes(make_world) > 5_000
 
 

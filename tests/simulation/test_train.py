@@ -65,7 +65,7 @@ def make_world(*, slots: int = 1, **settings: Any) -> World:
 
 
 def make_whole_records() -> World:
-    """No record is cut in pieces: these have their own pairs, and fewer calls leave room for all of these."""
+    """No record is cut in pieces, so that one envelope is one record."""
     return make_world(chunk_bytes=100_000)
 
 
@@ -98,7 +98,7 @@ def test_a_crash_at_any_call_changes_nothing() -> None:
 
 
 def test_no_pair_of_crashes_changes_anything() -> None:
-    """Some 11,600 pairs; the hand-overs among what is compared are the model's bytes."""
+    """Some 11,100 pairs; the hand-overs among what is compared are the model's bytes."""
     assert check_all_crashes(make_world) > 10_000
 
 
