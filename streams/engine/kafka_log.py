@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streams.engine.errors import EngineError, LogUnavailableError
@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 #: librdkafka refuses to seek while it is still starting a partition, which takes it milliseconds.
 SEEK_RETRY_SECONDS = 0.005
 SEEK_ATTEMPTS = 2_000
+#: How long news of the group may wait while no records come.
+NEWS_SECONDS = 0.05
 _NOT_STARTED = {KafkaError._STATE, KafkaError._PREV_IN_PROGRESS, KafkaError._TIMED_OUT}
 
 
@@ -65,7 +67,9 @@ class KafkaLog:
             "logger": _log,
         }
         self._reader = KafkaReader(self._base, self._timeouts)
-        self._consumer: Consumer | None = None
+        # Made before it joins: while it is not connected librdkafka looks for the coordinator every half second only.
+        self._consumer: Consumer | None = self._make_consumer()
+        self._is_member = False
         self._owned: set[TopicPartition] = set()
         self._started: set[TopicPartition] = set()
         self._gained: set[TopicPartition] = set()
@@ -80,17 +84,8 @@ class KafkaLog:
 
     def join(self) -> None:
         """Become a member of the group."""
-        self._consumer = Consumer(
-            {
-                **self._base,
-                **READER,
-                **member_properties(self._membership, self._timeouts),
-                "group.id": self._group_id,
-                "error_cb": self._on_error,
-                **({"group.instance.id": self._transactional_id} if self._membership.is_static else {}),
-            }
-        )
-        self._consumer.subscribe(
+        self._is_member = True
+        self._member().subscribe(
             list(self._topics.inputs), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
 
@@ -102,8 +97,7 @@ class KafkaLog:
             self._is_working = False
         messages, self._held = self._held, []
         # (`consume` alone would wait until it has as many as it may have.)
-        first = consumer.poll(0 if messages else timeout_ms / 1000)
-        self._check_end()
+        first = self._wait(consumer, 0 if messages else timeout_ms / 1000)
         if first is not None:
             messages += [first, *consumer.consume(max(1, max_records - 1), 0)]
         records = [record for message in messages if (record := self._record(message)) is not None]
@@ -138,8 +132,8 @@ class KafkaLog:
         # What was fetched before the seek is void. librdkafka sees to that in its own queue.
         self._held = [message for message in self._held if message.error() or _place(message) not in places]
         for place in places:
-            position = positions[place]
-            self._seek(consumer, place, OFFSET_BEGINNING if position is None else position)
+            # Where retention has removed the first records, the reset takes us to the first that is left.
+            self._seek(consumer, place, positions[place] or 0)
         self._started |= places
         if not self._is_working:
             consumer.resume(_partitions(places))
@@ -183,15 +177,37 @@ class KafkaLog:
 
     # --- inside ---
 
+    def _make_consumer(self) -> Consumer:
+        return Consumer(
+            {
+                **self._base,
+                **READER,
+                **member_properties(self._membership, self._timeouts),
+                "group.id": self._group_id,
+                "error_cb": self._on_error,
+                **({"group.instance.id": self._transactional_id} if self._membership.is_static else {}),
+            }
+        )
+
     def _member(self) -> Consumer:
-        if self._consumer is None:
+        if self._consumer is None or not self._is_member:
             raise RuntimeError("the process has not joined its group yet, or left it: a bug in the engine")
         return self._consumer
 
+    def _wait(self, consumer: Consumer, seconds: float) -> Message | None:
+        """The next message; None when the time is over or the group has news, which `Consumer.poll` does not tell."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = deadline - time.monotonic()
+            message = consumer.poll(max(0.0, min(left, NEWS_SECONDS)))
+            self._check_end()
+            if message is not None or left <= NEWS_SECONDS or self._gained or self._lost:
+                return message
+
     def _on_assign(self, consumer: Consumer, partitions: list[KafkaPartition]) -> None:
         """Take them without fetching: their state has to be restored first."""
-        # The engine seeks later; a position given here spares librdkafka to look up the committed one.
-        taken = [KafkaPartition(p.topic, p.partition, OFFSET_BEGINNING) for p in partitions]
+        # The engine seeks later; any number given here spares librdkafka to look one up, which can take half a second.
+        taken = [KafkaPartition(p.topic, p.partition, 0) for p in partitions]
         if self._membership.is_incremental:
             consumer.incremental_assign(taken)
         else:

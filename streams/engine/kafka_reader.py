@@ -7,12 +7,12 @@ import threading
 import time
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from streams.engine.errors import LogUnavailableError
 from streams.engine.kafka_errors import text_of
-from streams.engine.kafka_settings import READER, KafkaTimeouts
+from streams.engine.kafka_settings import STATE_READER, KafkaTimeouts
 from streams.engine.ports import NotYetError, TopicPartition
 
 _log = logging.getLogger(__name__)
@@ -43,12 +43,13 @@ class KafkaReader:
     def read_to_end(self, place: TopicPartition) -> list[tuple[bytes, bytes | None]]:
         """As `ports.Log.read_state`."""
         with self._lock:
-            end = self._high_watermark(place)
-            if end == 0:
+            start, end = self._watermarks(place)
+            if start == end:
                 return []
             if self._reader is None:
                 self._reader = self._make_consumer("read_committed")
-            self._reader.assign([KafkaPartition(place.topic, place.partition, OFFSET_BEGINNING)])
+            # A number, because librdkafka takes half a second to look up the first offset by itself.
+            self._reader.assign([KafkaPartition(place.topic, place.partition, start)])
             try:
                 return self._read_until(self._reader, place, end)
             finally:
@@ -74,8 +75,8 @@ class KafkaReader:
             raise LookupError(f"there is no topic {topic}")
         return len(found.partitions)
 
-    def _high_watermark(self, place: TopicPartition) -> int:
-        """The end of all records. (A consumer of committed ones is told the last stable offset instead.)"""
+    def _watermarks(self, place: TopicPartition) -> tuple[int, int]:
+        """The first record, and the end of all. (A consumer of committed ones is told the last stable offset.)"""
         partition = KafkaPartition(place.topic, place.partition)
         try:
             found = self._watch().get_watermark_offsets(partition, timeout=self._timeouts.request_seconds)
@@ -85,7 +86,7 @@ class KafkaReader:
             raise NotYetError(f"the end of {place.topic}[{place.partition}]: {text_of(error)}") from error
         if found is None:
             raise NotYetError(f"the end of {place.topic}[{place.partition}]: no answer")
-        return found[1]
+        return found
 
     def _watch(self) -> Consumer:
         self._watcher = self._watcher or self._make_consumer("read_uncommitted")
@@ -95,9 +96,8 @@ class KafkaReader:
         return Consumer(
             {
                 **self._base,
-                **READER,
+                **STATE_READER,
                 "isolation.level": isolation,
-                "enable.partition.eof": True,
                 # It never joins and never commits; librdkafka wants a name all the same.
                 "group.id": "isthmus-state-reader",
             }

@@ -74,8 +74,14 @@ READER: dict[str, Any] = {
     # Prefetched by each process; librdkafka's default of 64 MB would be most of its memory.
     "queued.max.messages.kbytes": 16_384,
     "fetch.queue.backoff.ms": 20,
+    # A fetch that the broker holds back because there is nothing new also holds back the first fetch of a partition
+    # that was just started; librdkafka's default is 500.
+    "fetch.wait.max.ms": 100,
     "fetch.error.backoff.ms": 50,
 }
+
+#: What reads a state to its end and is then idle: the end is only told when a fetch comes back empty.
+STATE_READER: dict[str, Any] = {**READER, "fetch.wait.max.ms": 10, "enable.partition.eof": True}
 
 PRODUCER: dict[str, Any] = {
     "linger.ms": 0,
