@@ -83,6 +83,25 @@ def test_a_paused_process_with_an_open_transaction_is_fenced_when_another_took_i
     houses.check_done()
 
 
+def test_a_paused_process_whose_partitions_went_to_another_slot_is_refused_and_goes_on(houses: Houses) -> None:
+    """Its transactional id is still its own: it is the group's generation that keeps its transaction out (KIP-447)."""
+    job_id = next(_jobs)
+    houses.submit(job_id)
+    houses.start(houses.guest)
+    paused = houses.start(
+        houses.host, failpoint=f"{failpoints.AFTER_PRODUCE}:2", signal_name="SIGSTOP", transaction_ms=120_000
+    )
+    paused.await_stopped()
+    second = houses.start(houses.host, slot=1)
+    # It has the partitions; whether it must wait for the other's records depends on whether they had left already.
+    second.await_log("waits: a transaction", "given partition")
+    paused.send(signal.SIGCONT)
+    paused.await_log("transaction refused, aborting: ")
+    houses.await_done(job_id)
+    assert paused.child.poll() is None, paused.tail()
+    houses.check_done()
+
+
 def test_a_transaction_that_is_too_old_is_aborted_and_done_again(houses: Houses) -> None:
     job_id = next(_jobs)
     houses.submit(job_id)

@@ -56,14 +56,14 @@ class ToyProcess:
         _, status = os.waitpid(self.child.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), f"it ended with status {status}: {self.tail()}"
 
-    def await_log(self, text: str) -> None:
-        """Until the process has logged this."""
+    def await_log(self, *texts: str) -> None:
+        """Until the process has logged one of these."""
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while text not in self.log.read_text():
-            assert time.monotonic() < deadline, f"{text!r} is not in the log: {self.tail()}"
+        while not any(text in self.log.read_text() for text in texts):
+            assert time.monotonic() < deadline, f"none of {texts} is in the log: {self.tail()}"
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.child.wait(0.05)
-                raise AssertionError(f"it ended before it logged {text!r}: {self.tail()}")
+                raise AssertionError(f"it ended before it logged any of {texts}: {self.tail()}")
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text().splitlines()[-20:])

@@ -111,9 +111,12 @@ class KafkaBench:
             log.close()
 
 
-def settle(*logs: Log, want: int = 2 * PARTITIONS) -> dict[Log, frozenset[TopicPartition]]:
-    """Poll all members until they have `want` partitions together; what each has."""
-    owned: dict[Log, frozenset[TopicPartition]] = {log: frozenset() for log in logs}
+def settle(
+    *logs: Log, have: dict[Log, frozenset[TopicPartition]] | None = None
+) -> dict[Log, frozenset[TopicPartition]]:
+    """Poll all members until they have all partitions and each has some; what each has. `have`: what they had."""
+    want = 2 * PARTITIONS
+    owned = {log: (have or {}).get(log, frozenset()) for log in logs}
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
         for log in logs:

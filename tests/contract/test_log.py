@@ -169,30 +169,51 @@ def test_a_member_that_was_replaced_is_told(bench: Bench) -> None:
         poll_on(old)
 
 
-def test_partition_p_of_all_inputs_goes_to_one_member(bench: Bench) -> None:
-    first, _ = join(bench)
-    settle(first)
-    second, _ = join(bench, 1)
-    owned = settle(first, second)
+def test_partition_p_of_all_inputs_goes_to_one_member(group_bench: Bench) -> None:
+    first, _ = join(group_bench)
+    alone = settle(first)
+    second, _ = join(group_bench, 1)
+    owned = settle(first, second, have=alone)
     numbers = [{place.partition for place in places} for places in owned.values()]
     assert sorted(map(len, numbers)) == [1, 1] and numbers[0] != numbers[1]
     for places in owned.values():
-        assert {place.topic for place in places} == set(bench.topics.inputs)
+        assert {place.topic for place in places} == set(group_bench.topics.inputs)
 
 
-def test_a_member_is_told_what_it_lost_before_what_it_got(bench: Bench) -> None:
-    first, _ = join(bench)
+def test_while_a_step_computes_nothing_is_fetched_and_afterwards_nothing_is_missing(group_bench: Bench) -> None:
+    log, _ = join(group_bench)
+    settle(log)
+    places = [TopicPartition(group_bench.topics.commands, p) for p in range(PARTITIONS)]
+    log.start(dict.fromkeys(places))
+    group_bench.write(places[0], b"key", b"0")
+    take(log, 1)
+    for number in range(1, 6):
+        log.keep_alive()
+        group_bench.write(places[number % 2], b"key", b"%d" % number)
+    for _ in range(20):
+        log.keep_alive()
+    records = take(log, 5)
+    assert [r.value for r in records if r.partition == 0] == [b"2", b"4"]
+    assert [r.value for r in records if r.partition == 1] == [b"1", b"3", b"5"]
+
+
+def test_what_a_member_loses_while_a_step_computes_it_is_told_at_once_and_again_by_the_next_poll(
+    group_bench: Bench,
+) -> None:
+    first, _ = join(group_bench)
     settle(first)
-    second, _ = join(bench, 1)
-    told = []
-    for _ in range(600):
-        polled = first.poll(50, 10)
-        second.poll(50, 10)
-        told.append((polled.lost, polled.gained))
-        if any(lost for lost, _ in told) and any(gained for _, gained in told):
+    assert first.lost() == frozenset()
+    second, _ = join(group_bench, 1)
+    lost: frozenset[TopicPartition] = frozenset()
+    for _ in range(6_000):
+        second.poll(5, 10)
+        first.keep_alive()
+        lost = first.lost()
+        if lost:
             break
-    flat = [kind for lost, gained in told for kind in ("lost" * bool(lost), "gained" * bool(gained)) if kind]
-    assert flat[0] == "lost" and flat[-1] == "gained"
+    assert {place.topic for place in lost} == set(group_bench.topics.inputs)
+    told = first.poll(0, 10)
+    assert told.lost >= lost
     assert first.lost() == frozenset()
 
 
