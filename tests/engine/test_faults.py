@@ -108,7 +108,7 @@ def test_a_store_that_does_not_answer_within_a_step_is_told_as_well() -> None:
 
 def test_a_loader_that_raises_is_told_to_the_machine() -> None:
     def load(record: Record) -> object:
-        raise PermissionError("/home/somebody/table.csv")
+        raise PermissionError("the salaries of the board")
 
     world = make_world(prepare=load).run()
     assert told(world)[0].detail.endswith("detail='PermissionError in stage align')")
