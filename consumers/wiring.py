@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from consumers.exits import end_with_parent, refuse
+from consumers.native import remove_unpacked_library
 from consumers.party import Party, make_prepare, open_party
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
@@ -64,6 +65,7 @@ def run_stage(home: Path, slot: int, stage: Stage, make_machine: Callable[[Party
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    remove_unpacked_library()
     try:
         party = open_party(home)
         process = make_process(party, slot, stage, make_machine(party))
