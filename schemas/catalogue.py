@@ -97,11 +97,7 @@ class Catalogue:
 def record_classes() -> tuple[type[Record], ...]:
     """Every record class of the contract, by name."""
     for module in MODULES:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name not in MODULES:
-                raise
+        importlib.import_module(module)
     found: dict[str, type[Record]] = {}
     waiting = list(Record.__subclasses__())
     while waiting:
