@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.jobs import DataProfile, Reason, Stage
@@ -11,6 +11,7 @@ from schemas.tasks import (
     LocalFault,
     Measure,
     PeerFault,
+    StopTask,
     TaskFailed,
     TaskProgressed,
     TaskResumed,
@@ -20,7 +21,7 @@ from schemas.tasks import (
     TimerFired,
 )
 from streams.dataset import Dataset, DatasetProblem
-from streams.machine import CancelTimer, Event, Output, SetTimer, ToEvents
+from streams.machine import CancelTimer, Event, Output, SetTimer, Step, ToEvents
 
 _PATIENCE = "patience/"
 
@@ -157,3 +158,30 @@ def fault_refusal(record: LocalFault | PeerFault, party: str) -> RefusalError:
     """Why the engine asks a machine to end its task."""
     blame = record.party if isinstance(record, PeerFault) else party
     return RefusalError(record.reason, blame, record.detail)
+
+
+def answer_alike(
+    state: Record,
+    ended: Record,
+    event: Event,
+    task: Task,
+    peers: Collection[str],
+    peer_records: frozenset[type[Record]],
+) -> Step | None:
+    """What every stage that was started answers in the same way; `None` leaves the event to the stage.
+
+    `ended` is the state after StopTask. Raises `RefusalError` for faults and for records that the sender may not send.
+    """
+    if event.sender not in (task.party, *peers):
+        return Step(state)  # A stranger to this job can neither take part in it nor end it.
+    if is_misplaced(event, task.party, task.job_id, peer_records):
+        raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
+    match event.record:
+        case StopTask():
+            return Step(ended, stop_waiting(peers))
+        case LocalFault() as fault:
+            raise fault_refusal(fault, task.party)
+        case PeerFault() as fault:
+            check_faults([fault], peers, task.party)
+            return Step(state)
+    return None

@@ -29,6 +29,7 @@ from streams.machines.task import (
     MOST_EARLY,
     RefusalError,
     Task,
+    answer_alike,
     check_dataset,
     check_faults,
     early_fault,
@@ -70,21 +71,12 @@ class AlignMachine:
             return Step(AlignEnded(job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
 
     def _decide(self, state: AlignWaiting | _Live, event: Event, task: Task) -> Step:
-        misplaced = is_misplaced(event, self.party, task.job_id, PEER_RECORDS)
         if isinstance(state, AlignWaiting):
-            return self._wait(state, event, task, misplaced)
-        if event.sender not in (self.party, *_peers(state)):
-            return Step(state)  # A stranger to this job can neither take part in it nor end it.
-        if misplaced:
-            raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
+            return self._wait(state, event, task, is_misplaced(event, self.party, task.job_id, PEER_RECORDS))
+        alike = answer_alike(state, AlignEnded(task.job_id), event, task, _peers(state), PEER_RECORDS)
+        if alike is not None:
+            return alike
         match state, event.record:
-            case _, StopTask():
-                return Step(AlignEnded(task.job_id), stop_waiting(_peers(state)))
-            case _, LocalFault() as fault:
-                raise fault_refusal(fault, self.party)
-            case _, PeerFault() as fault:
-                check_faults([fault], _peers(state), self.party)
-                return Step(state)
             case _, StartTask():
                 return Step(state)
             case _, TimerFired() as timer:

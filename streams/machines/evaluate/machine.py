@@ -25,6 +25,7 @@ from streams.machines.task import (
     MOST_EARLY,
     RefusalError,
     Task,
+    answer_alike,
     check_dataset,
     check_faults,
     early_fault,
@@ -66,21 +67,12 @@ class EvaluateMachine:
             return Step(EvaluateEnded(job_id), (task.failed(refusal), *stop_waiting(_peers(state))))
 
     def _decide(self, state: EvaluateWaiting | _Live, event: Event, task: Task) -> Step:
-        misplaced = is_misplaced(event, self.party, task.job_id, PEER_RECORDS)
         if isinstance(state, EvaluateWaiting):
-            return self._wait(state, event, task, misplaced)
-        if event.sender not in (self.party, *_peers(state)):
-            return Step(state)  # A stranger to this job can neither take part in it nor end it.
-        if misplaced:
-            raise violation(event.sender, f"{event.sender} may not send this {type(event.record).__name__}")
+            return self._wait(state, event, task, is_misplaced(event, self.party, task.job_id, PEER_RECORDS))
+        alike = answer_alike(state, EvaluateEnded(task.job_id), event, task, _peers(state), PEER_RECORDS)
+        if alike is not None:
+            return alike
         match state, event.record:
-            case _, StopTask():
-                return Step(EvaluateEnded(task.job_id), stop_waiting(_peers(state)))
-            case _, LocalFault() as fault:
-                raise fault_refusal(fault, self.party)
-            case _, PeerFault() as fault:
-                check_faults([fault], _peers(state), self.party)
-                return Step(state)
             case _, TimerFired() as timer:
                 silent, outputs = task.silence(state.silent, timer, state.setup.patience_seconds)
                 return Step(replace(state, silent=silent), outputs)

@@ -37,13 +37,12 @@ from streams.machine import Event, Step
 from streams.machines.task import (
     MOST_EARLY,
     RefusalError,
-    check_faults,
+    answer_alike,
     early_fault,
     fault_refusal,
     is_misplaced,
     keep_fault,
     stop_waiting,
-    violation,
     wait_for,
 )
 from streams.machines.train import guest, guest_step, host, start
@@ -141,20 +140,11 @@ class TrainMachine:
         return Step(state)
 
     def _decide(self, state: Training, event: Event) -> Step:
-        record, own, setup = event.record, self._own.name, state.setup
-        if event.sender not in (own, setup.peer):
-            return Step(state)  # A stranger to this job can neither take part in it nor end it.
-        if is_misplaced(event, own, setup.job_id, PEER_RECORDS):
-            raise violation(event.sender, f"{event.sender} may not send this {type(record).__name__}")
-        match record:
-            case StopTask():
-                return Step(TrainEnded(setup.job_id), stop_waiting([setup.peer]))
-            case LocalFault():
-                raise fault_refusal(record, own)
-            case PeerFault():
-                check_faults([record], [setup.peer], own)
-                return Step(state)
-        return self._go_on(state, record) if event.sender == own else self._hear(state, event)
+        job_id, peers = state.setup.job_id, [state.setup.peer]
+        alike = answer_alike(state, TrainEnded(job_id), event, self._own.task(job_id), peers, PEER_RECORDS)
+        if alike is not None:
+            return alike
+        return self._go_on(state, event.record) if event.sender == self._own.name else self._hear(state, event)
 
     def _go_on(self, state: Training, record: Record) -> Step:
         """A record of the own party."""
