@@ -14,21 +14,42 @@ from enum import StrEnum
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
 from infra.topics import (
+    HISTORY,
+    JOINER,
+    PARITY,
+    RECONCILER,
+    ROUTER,
+    SCORE,
+    SCORE_HOST,
+    SCORE_VIEW,
+    SCORING,
     Kind,
     Topic,
+    answers_topic,
     check_party_name,
     commands_topic,
     dead_letter_topic,
     events_topic,
     exchange_topic,
+    features_topic,
     group_id,
     party_topics,
+    questions_topic,
     registry_topic,
+    requests_topic,
+    results_topic,
+    routed_topic,
+    score_audit_topic,
+    serving_topic,
+    state_topic,
+    statements_topic,
     view_topic,
 )
 from schemas.jobs import PIPELINE, Stage
 
 CLIENT, OPERATOR, VIEW = "client", "operator", "view"
+#: What applications use, and what loads features.
+APPLICATION, LOADER = "application", "loader"
 #: Stage -> the stages of the same party that it sends records to, itself included (continuations, timers).
 HAND_OVERS: dict[Stage, tuple[Stage, ...]] = {
     Stage.JOB: (Stage.JOB, *PIPELINE),
@@ -82,6 +103,7 @@ def access_rules(party: str, peers: tuple[str, ...]) -> tuple[Rule, ...]:
     """Every right of the principals of `party`, sorted."""
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
     rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
+    rules |= _scoring_rules(party, peers)
     return tuple(sorted(rules))
 
 
@@ -128,10 +150,49 @@ def _client_rules(party: str) -> set[Rule]:
     return rules
 
 
+def _scoring_rules(party: str, peers: tuple[str, ...]) -> set[Rule]:
+    dead = dead_letter_topic(party)
+    features, serving, registry = features_topic(party), serving_topic(party), registry_topic(party)
+    requests, routed, results = requests_topic(party), routed_topic(party), results_topic(party)
+    state, audit = state_topic(SCORE, party), score_audit_topic(party)
+    questions = [questions_topic(peer) for peer in peers]
+    answers = [answers_topic(peer) for peer in peers]
+    statements = [statements_topic(peer) for peer in peers]
+    #: Principal -> topics it reads, topics it writes.
+    rights: dict[str, tuple[list[str], list[str]]] = {
+        ROUTER: ([requests, registry, serving, features], [routed, *questions, dead]),
+        JOINER: ([routed, answers_topic(party), state], [state, results, audit, dead]),
+        SCORE_HOST: ([questions_topic(party), registry, features], [audit, *answers, dead]),
+        PARITY: ([registry, serving, events_topic(party), results, audit], [requests, serving]),
+        HISTORY: ([results, audit], [dead]),
+        RECONCILER: ([statements_topic(party)], [*statements, dead]),
+        SCORE_VIEW: ([results, serving], []),
+        APPLICATION: ([results], [requests]),
+        LOADER: ([features], [features]),
+    }
+    rules: set[Rule] = set()
+    for process, (reads, writes) in rights.items():
+        principal = principal_name(party, process)
+        rules |= {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
+        rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
+        if process in SCORING:
+            rules.add(Rule(principal, Operation.READ, Resource.GROUP, group_id(process, party)))
+    # An alias is set by whoever may submit jobs.
+    client = principal_name(party, CLIENT)
+    rules |= {Rule(client, operation, Resource.TOPIC, serving) for operation in (Operation.READ, Operation.WRITE)}
+    for operation in (Operation.WRITE, Operation.DESCRIBE):
+        slots = f"vfl.{party}.{JOINER}."
+        rules.add(Rule(principal_name(party, JOINER), operation, Resource.TRANSACTIONAL_ID, slots, is_prefix=True))
+    return rules
+
+
 def _operator_rules(party: str) -> set[Rule]:
     principal = principal_name(party, OPERATOR)
     rules = {Rule(principal, Operation.DESCRIBE, Resource.TOPIC, topic.name) for topic in party_topics(party)}
-    rules |= {Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party)) for stage in (*Stage, VIEW)}
+    rules |= {
+        Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party))
+        for stage in (*Stage, VIEW, *SCORING)
+    }
     for name in (events_topic(party), registry_topic(party), view_topic(party), dead_letter_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules

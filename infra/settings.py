@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from infra.strict_yaml import parse_yaml
+from infra.score_settings import ScoreSettings
+from infra.strict_yaml import Strict, parse_yaml
 from infra.topics import PARTITIONS, check_party_name
 from schemas.jobs import Leak, Mistake
 
@@ -58,13 +59,7 @@ class SettingsError(ValueError):
         super().__init__("\n".join([f"{path} cannot be used:", *lines]))
 
 
-class _Strict(BaseModel):
-    """Unknown keys are mistakes (most are misspellings), and `"3"` is not a number."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DatasetSettings(_Strict):
+class DatasetSettings(Strict):
     """A table that jobs may use by its name. With `label`, jobs may use that column as label and as nothing else."""
 
     #: Relative to the home.
@@ -73,14 +68,14 @@ class DatasetSettings(_Strict):
     label: str | None = None
 
 
-class DirectoryStoreSettings(_Strict):
+class DirectoryStoreSettings(Strict):
     """Large objects in a folder, relative to the home."""
 
     kind: Literal["directory"]
     path: Annotated[str, Field(min_length=1)] = "objects"
 
 
-class S3StoreSettings(_Strict):
+class S3StoreSettings(Strict):
     """Large objects in a bucket. Credentials come from where boto3 looks: environment, profile, instance role."""
 
     kind: Literal["s3"]
@@ -101,14 +96,14 @@ class S3StoreSettings(_Strict):
         return value
 
 
-class ApprovalSettings(_Strict):
+class ApprovalSettings(Strict):
     """Whether jobs that others propose run without asking, and which leaks such a job may have, each by its name."""
 
     auto: bool = False
     accept_leaks: Annotated[tuple[Annotated[Leak, Field(strict=False)], ...], Field(strict=False)] = ()
 
 
-class TopicSettings(_Strict):
+class TopicSettings(Strict):
     """How the party's topics are made."""
 
     partitions: Annotated[int, Field(ge=1, le=100)] = PARTITIONS
@@ -118,18 +113,19 @@ class TopicSettings(_Strict):
 ObjectStoreSettings = Annotated[DirectoryStoreSettings | S3StoreSettings, Field(discriminator="kind")]
 
 
-class PartySettings(_Strict):
+class PartySettings(Strict):
     """Everything about a party that is neither a key nor a job."""
 
     party: str
     bootstrap_servers: Annotated[str, Field(min_length=1)]
     peers: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    datasets: dict[str, DatasetSettings] = {}
+    datasets: dict[str, DatasetSettings] = Field(default_factory=dict)
     object_store: ObjectStoreSettings = DirectoryStoreSettings(kind="directory")
     approval: ApprovalSettings = ApprovalSettings()
     topics: TopicSettings = TopicSettings()
+    score: ScoreSettings = ScoreSettings()
     #: Further properties of the Kafka clients, such as `security.protocol`.
-    kafka: dict[str, str | int | bool] = {}
+    kafka: dict[str, str | int | bool] = Field(default_factory=dict)
     _home: Path = PrivateAttr(default=Path())
 
     @property
@@ -209,7 +205,7 @@ def load_settings(home: Path) -> PartySettings:
 
 
 def _mistake(details: ErrorDetails) -> Mistake:
-    parts = [part for part in details["loc"] if part not in ("directory", "s3")]
+    parts = [part for part in details["loc"] if part not in ("directory", "s3", "topic", "sql", "http")]
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         message = "unknown setting: a misspelling?"

@@ -6,6 +6,13 @@ from collections.abc import Hashable
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ConfigDict
+
+
+class Strict(BaseModel):
+    """A part of a settings file. Unknown keys are mistakes (most are misspellings), and `"3"` is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

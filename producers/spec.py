@@ -13,7 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from infra.strict_yaml import parse_yaml
-from schemas.jobs import AlignSpec, EvaluateSpec, JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
+from schemas.jobs import (
+    AlignSpec,
+    EvaluateSpec,
+    JobSpec,
+    Leak,
+    Mistake,
+    PartySpec,
+    Privacy,
+    ScoreBand,
+    ServeSpec,
+    TrainSpec,
+)
 from streams.machines.job.validation import validate_spec
 
 
@@ -65,6 +76,24 @@ class _Evaluate(_Strict):
     holdout_fraction: float = EvaluateSpec.holdout_fraction
 
 
+class _Band(_Strict):
+    name: str
+    from_points: int
+    decision: str = ""
+
+
+class _Serve(_Strict):
+    base_points: int = ServeSpec.base_points
+    points_to_double_odds: int = ServeSpec.points_to_double_odds
+    bands: Annotated[tuple[_Band, ...], Field(strict=False)] = ()
+    allow_degraded: bool = ServeSpec.allow_degraded
+    host_patience_ms: int = ServeSpec.host_patience_ms
+
+    def to_record(self) -> ServeSpec:
+        bands = tuple(ScoreBand(**band.model_dump()) for band in self.bands)
+        return ServeSpec(**{**self.model_dump(), "bands": bands})
+
+
 class _Spec(_Strict):
     name: str
     guest: _Party
@@ -73,6 +102,7 @@ class _Spec(_Strict):
     align: _Align = _Align()
     train: _Train = _Train()
     evaluate: _Evaluate = _Evaluate()
+    serve: _Serve = _Serve()
     accept_leaks: _Leaks = ()
     deadline_seconds: int = JobSpec.deadline_seconds
     patience_seconds: int = JobSpec.patience_seconds
@@ -86,6 +116,7 @@ class _Spec(_Strict):
             align=AlignSpec(**self.align.model_dump()),
             train=TrainSpec(**self.train.model_dump()),
             evaluate=EvaluateSpec(**self.evaluate.model_dump()),
+            serve=self.serve.to_record(),
             accept_leaks=self.accept_leaks,
             deadline_seconds=self.deadline_seconds,
             patience_seconds=self.patience_seconds,
@@ -99,6 +130,8 @@ _PARTS: dict[str, type[_Strict]] = {
     "align": _Align,
     "train": _Train,
     "evaluate": _Evaluate,
+    "serve": _Serve,
+    "bands": _Band,
 }
 
 
@@ -110,6 +143,7 @@ _STAND_INS: dict[str, Any] = {
     "label": "unknown-label",
     "party": "unknown-party",
     "dataset": "unknown",
+    "from_points": 0,
 }
 
 
@@ -177,7 +211,9 @@ def _repair(raw: dict[Any, Any], detail: ErrorDetails) -> None:
     if isinstance(place, list):
         # A wrong item of a list (a leak, a feature name, a host): replaced, so that the positions of the others stay.
         index = int(last)
-        if parents[-1] == "hosts":
+        if parents[-1] == "bands":
+            place[index] = {"name": f"unknown-{index}", "from_points": index}
+        elif parents[-1] == "hosts":
             place[index] = {"party": f"unknown-host-{index}", "dataset": "unknown"}
         elif parents[-1] == "accept_leaks":
             unused = [leak for leak in Leak if leak not in place]

@@ -27,12 +27,16 @@ MODULES = (
     "schemas.evaluation",
     "schemas.registration",
     "schemas.models",
+    "schemas.scoring",
+    "schemas.serving",
+    "schemas.statements",
     "schemas.views",
     "schemas.job_states",
     "schemas.alignment_states",
     "schemas.training_states",
     "schemas.evaluation_states",
     "schemas.registration_states",
+    "schemas.scoring_states",
 )
 
 #: `<Record>/<version>.avsc` for every version ever published.

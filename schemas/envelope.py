@@ -40,3 +40,18 @@ class SealedState(Record):
 
     nonce: bytes
     payload: bytes
+
+
+@dataclass(frozen=True)
+class SealedMessage(Record):
+    """A record of online scoring on its way, encrypted and authenticated from `sender` to `receiver`.
+
+    `payload` is AES-256-GCM-SIV of the record's Avro single-object encoding under a drawn `nonce`. Associated data:
+    sender, receiver, the topic and the partition. Order and repetition are the receiver's business: it knows every
+    request by its id.
+    """
+
+    sender: str
+    receiver: str
+    nonce: bytes
+    payload: bytes

@@ -98,12 +98,18 @@ class ConfusionCounts(Record):
 
 @dataclass(frozen=True)
 class ScoredRow(Record):
-    """One hold-out row of the guest: probabilities of class 1 by the joint model and by the guest alone."""
+    """One hold-out row of the guest: probabilities of class 1 by the joint model and by the guest alone.
+
+    `guest_logit` (20 fractional bits) and `host_logits` (10, in the order of the hosts' names) are the parts of the
+    joint logit: what serving must come to as well.
+    """
 
     id: str
     label: int
     probability: float
     guest_probability: float
+    guest_logit: int
+    host_logits: tuple[int, ...]
 
 
 @dataclass(frozen=True)

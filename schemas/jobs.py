@@ -118,6 +118,32 @@ class EvaluateSpec(Record):
 
 
 @dataclass(frozen=True)
+class ScoreBand(Record):
+    """Scores of `from_points` or more, up to the next band, are called `name`, and `decision` follows."""
+
+    name: str
+    from_points: int
+    decision: str
+
+
+@dataclass(frozen=True)
+class ServeSpec(Record):
+    """How the model's logits become scores.
+
+    points = base_points + points_to_double_odds * log2(odds of label 1), rounded; a negative `points_to_double_odds`
+    gives the likelier label 1 fewer points. `bands` go from low to high; scores below the first have none.
+    Without the hosts' parts, or when they are not there `host_patience_ms` after the request was routed, the outcome is
+    a score of the guest's own columns if `allow_degraded`, and else none.
+    """
+
+    base_points: int = 600
+    points_to_double_odds: int = 20
+    bands: tuple[ScoreBand, ...] = ()
+    allow_degraded: bool = True
+    host_patience_ms: int = 500
+
+
+@dataclass(frozen=True)
 class JobSpec(Record):
     """Everything that a job needs to be known about; its digest is what the parties approve."""
 
@@ -128,6 +154,7 @@ class JobSpec(Record):
     align: AlignSpec = AlignSpec()
     train: TrainSpec = TrainSpec()
     evaluate: EvaluateSpec = EvaluateSpec()
+    serve: ServeSpec = ServeSpec()
     accept_leaks: tuple[Leak, ...] = ()
     deadline_seconds: int = 86_400
     patience_seconds: int = 30

@@ -30,6 +30,8 @@ _OWN_RECORD = b"isthmus/own-record/1"
 _DIGEST = b"isthmus/digest/1"
 _STATE = b"isthmus/state/1"
 _STATE_NONCE = b"isthmus/state-nonce/1"
+_MESSAGE = b"isthmus/message/1"
+_TOKEN = b"isthmus/token/1"
 _BLOB = b"isthmus/blob/1"
 _BLOB_NAME = b"isthmus/blob-name/1"
 
@@ -135,6 +137,31 @@ class Keyring:
             raise SealError(f"{self.party} is neither sender nor receiver")
         info = join_fields(stream.sender, stream.receiver, stream.job_id, stream.origin, stream.stage)
         return AESGCMSIV(_derive(secret, purpose + info)), _derive(secret, _DIGEST + info)
+
+    # --- messages outside jobs ---
+
+    def message_cipher(self, sender: str, receiver: str, purpose: str) -> AESGCMSIV:
+        """The cipher of messages from `sender` to `receiver`, one of which is this party. Raises `SealError`."""
+        return AESGCMSIV(self._pair_key(sender, receiver, _MESSAGE, purpose))
+
+    def token_key(self, guest: str, host: str) -> bytes:
+        """What both parties derive the tokens of persons from; nobody else can. Raises `SealError`."""
+        return self._pair_key(guest, host, _TOKEN, "")
+
+    def pseudonym_key(self) -> bytes:
+        """What this party alone derives its pseudonyms of persons from."""
+        return _derive(self._storage_secret, _TOKEN)
+
+    def _pair_key(self, sender: str, receiver: str, kind: bytes, purpose: str) -> bytes:
+        info = kind + join_fields(sender, receiver, purpose)
+        if sender == receiver == self.party:
+            return _derive(self._storage_secret, info)
+        if self.party not in (sender, receiver):
+            raise SealError(f"{self.party} is neither {sender!r} nor {receiver!r}")
+        peer = receiver if sender == self.party else sender
+        if peer not in self._shared:
+            raise SealError(f"{self.party} has no key of {peer!r}: exchange public keys first")
+        return _derive(self._shared[peer], info)
 
     # --- states ---
 

@@ -14,7 +14,18 @@ from infra.access import (
     render_commands,
     to_bindings,
 )
-from infra.topics import Kind, exchange_topic, party_topics
+from infra.topics import (
+    RECONCILER,
+    ROUTER,
+    SCORE_HOST,
+    SCORING,
+    Kind,
+    answers_topic,
+    exchange_topic,
+    party_topics,
+    questions_topic,
+    statements_topic,
+)
 from schemas.jobs import Stage
 
 PARTIES = ("acme", "globex", "initech")
@@ -28,14 +39,19 @@ def _allowed(operation: Operation, name: str) -> set[str]:
     return {rule.principal for rule in RULES if rule.operation is operation and rule.name == name}
 
 
-def test_only_writing_to_an_exchange_topic_of_the_own_stage_crosses_parties() -> None:
+def test_only_writing_to_a_door_crosses_parties_and_each_door_has_one_kind_of_writer() -> None:
     crossing = [rule for rule in RULES if crosses_parties(rule, tuple(TOPICS.values()))]
+    writers = {
+        **{exchange_topic(stage, party): str(stage) for stage in Stage for party in PARTIES},
+        **{questions_topic(party): ROUTER for party in PARTIES},
+        **{answers_topic(party): SCORE_HOST for party in PARTIES},
+        **{statements_topic(party): RECONCILER for party in PARTIES},
+    }
     for rule in crossing:
-        topic = TOPICS[rule.name]
-        assert topic.kind is Kind.EXCHANGE
+        assert TOPICS[rule.name].kind is Kind.EXCHANGE
         assert rule.operation is Operation.WRITE
-        assert rule.principal == f"{rule.party}.{topic.stage}"
-    assert len(crossing) == len(PARTIES) * (len(PARTIES) - 1) * len(Stage)
+        assert rule.principal == f"{rule.party}.{writers[rule.name]}"
+    assert len(crossing) == len(PARTIES) * (len(PARTIES) - 1) * (len(Stage) + 3)
 
 
 def test_a_party_without_peers_touches_nobody_else() -> None:
@@ -45,20 +61,26 @@ def test_a_party_without_peers_touches_nobody_else() -> None:
 def test_state_is_for_the_process_of_its_stage_alone() -> None:
     for topic in TOPICS.values():
         if topic.kind is Kind.STATE:
-            owner = {f"{topic.party}.{topic.stage}"}
+            owner = {f"{topic.party}.{topic.reader}"}
             assert _allowed(Operation.READ, topic.name) == _allowed(Operation.WRITE, topic.name) == owner
 
 
 def test_what_comes_through_the_door_is_read_by_one_process() -> None:
     for topic in TOPICS.values():
         if topic.kind is Kind.EXCHANGE:
-            assert _allowed(Operation.READ, topic.name) == {f"{topic.party}.{topic.stage}"}
+            assert _allowed(Operation.READ, topic.name) == {f"{topic.party}.{topic.reader}"}
 
 
-def test_clients_enter_through_the_job_commands_only() -> None:
-    for principal in ("acme.client", "acme.operator"):
-        written = {rule.name for rule in RULES if rule.principal == principal and rule.operation is Operation.WRITE}
-        assert written == ({"vfl.job.commands.acme.v1"} if principal == "acme.client" else set())
+def test_people_and_applications_enter_through_few_doors() -> None:
+    doors = {
+        "client": {"vfl.job.commands.acme.v1", "vfl.model.serving.acme.v1"},
+        "operator": set(),
+        "application": {"vfl.score.requests.acme.v1"},
+        "loader": {"vfl.features.acme.v1"},
+    }
+    for name, expected in doors.items():
+        written = {r.name for r in RULES if r.principal == f"acme.{name}" and r.operation is Operation.WRITE}
+        assert written == expected, name
 
 
 def test_the_view_reads_events_and_writes_itself_alone() -> None:
@@ -73,10 +95,11 @@ def test_the_view_reads_events_and_writes_itself_alone() -> None:
 
 
 def test_no_sealed_topic_is_read_by_people() -> None:
-    sealed = {name for name, topic in TOPICS.items() if topic.kind in (Kind.STATE, Kind.EXCHANGE, Kind.COMMANDS)}
+    kinds = (Kind.STATE, Kind.EXCHANGE, Kind.COMMANDS, Kind.ROUTED)
+    sealed = {name for name, topic in TOPICS.items() if topic.kind in kinds}
     for rule in RULES:
         if rule.operation is Operation.READ and rule.name in sealed:
-            assert rule.principal.split(".")[1] in set(Stage), rule
+            assert rule.principal.split(".")[1] in {*Stage, *SCORING}, rule
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:

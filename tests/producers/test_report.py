@@ -37,7 +37,9 @@ def _task(stage: Stage, party: str, start_ms: int, end_ms: int) -> TaskView:
 def _result(status: JobStatus = JobStatus.SUCCEEDED) -> JobResult:
     draws = np.random.RandomState(5)
     rows = tuple(
-        ScoredRow(f"id-{row}", int(label), float(np.clip(0.3 + 0.4 * label + 0.3 * noise, 0, 1)), float(draws.rand()))
+        ScoredRow(
+            f"id-{row}", int(label), float(np.clip(0.3 + 0.4 * label + 0.3 * noise, 0, 1)), float(draws.rand()), 0, (0,)
+        )
         for row, (label, noise) in enumerate(zip(draws.randint(0, 2, 80), draws.randn(80), strict=True))
     )
     report = EvaluationReport(

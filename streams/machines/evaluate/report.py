@@ -16,7 +16,7 @@ from schemas.evaluation import (
     GainPart,
     ScoredRow,
 )
-from schemas.evaluation_states import GuestEvaluation
+from schemas.evaluation_states import EvaluateLink, GuestEvaluation
 from schemas.tasks import Measure
 from streams.kernels import metrics
 from streams.kernels.scoring import restore_logits, score_features
@@ -71,7 +71,15 @@ def write_report(state: GuestEvaluation) -> EvaluationReport:
         guest_intercept=intercept,
         rows=tuple(
             ScoredRow(*row)
-            for row in zip(ids, label.tolist(), probabilities.tolist(), guest_probabilities.tolist(), strict=True)
+            for row in zip(
+                ids,
+                label.tolist(),
+                probabilities.tolist(),
+                guest_probabilities.tolist(),
+                np.frombuffer(state.logits.content, "<i8").tolist(),
+                zip(*(_host_logits(link).tolist() for link in state.links), strict=True),
+                strict=True,
+            )
         ),
     )
 
@@ -80,9 +88,12 @@ def add_parts(state: GuestEvaluation) -> NDArray[np.int64]:
     """The joint logits: the own part exactly, the hosts' as they sent them."""
     logits = np.frombuffer(state.logits.content, "<i8").astype(np.int64)
     for link in state.links:
-        shared = np.frombuffer(b"".join(blob.content for blob in link.logits), "<i4").astype(np.int32)
-        logits = logits + restore_logits(shared)
+        logits = logits + restore_logits(_host_logits(link))
     return logits
+
+
+def _host_logits(link: EvaluateLink) -> NDArray[np.int32]:
+    return np.frombuffer(b"".join(blob.content for blob in link.logits), "<i4").astype(np.int32)
 
 
 def thin_curve(points: Sequence[tuple[float, float]], limit: int = CURVE_POINTS) -> tuple[CurvePoint, ...]:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
-from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
+from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, ServeSpec, TrainSpec
 from streams.kernels.link_table import NoTableError, choose_table
 from streams.kernels.standardisation import MAX_FEATURE_CLIP
 
@@ -27,6 +27,12 @@ MOST_PASSES = 1000
 MOST_DEADLINE_SECONDS = 14 * 86_400
 MOST_HOLDOUT = 0.9
 MOST_L2 = 1e9
+#: Points are 32-bit integers with room to spare: a logit of at most 64 times 1,000 points for each factor of e.
+MOST_POINTS = 1_000_000
+MOST_POINTS_TO_DOUBLE = 1000
+MOST_BANDS = 20
+#: A score that comes later than this is no online score.
+MOST_PATIENCE_MS = 60_000
 
 
 def validate_spec(spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS) -> tuple[Mistake, ...]:
@@ -51,6 +57,7 @@ def _mistakes(spec: JobSpec, least_key_bits: int) -> Iterator[Mistake]:
     yield from _check_choice("align.id_type", spec.align.id_type, ID_TYPES)
     yield from _check_train(spec.train, least_key_bits)
     yield from _check_range("evaluate.holdout_fraction", spec.evaluate.holdout_fraction, above=0, most=MOST_HOLDOUT)
+    yield from _check_serve(spec.serve)
     yield from _check_leaks(spec)
     yield from _check_range("deadline_seconds", spec.deadline_seconds, least=1, most=MOST_DEADLINE_SECONDS)
     yield from _check_range("patience_seconds", spec.patience_seconds, least=1, most=MOST_DEADLINE_SECONDS)
@@ -97,6 +104,26 @@ def _check_train(train: TrainSpec, least_key_bits: int) -> Iterator[Mistake]:
         least_key_bits <= train.key_bits < KEY_BITS[0] and train.key_bits % 2 == 0
     ):
         yield Mistake("train.key_bits", f"{train.key_bits} is not one of {_listed(KEY_BITS)}")
+
+
+def _check_serve(serve: ServeSpec) -> Iterator[Mistake]:
+    yield from _check_range("serve.base_points", serve.base_points, least=-MOST_POINTS, most=MOST_POINTS)
+    path = "serve.points_to_double_odds"
+    yield from _check_range(path, serve.points_to_double_odds, least=-MOST_POINTS_TO_DOUBLE, most=MOST_POINTS_TO_DOUBLE)
+    if serve.points_to_double_odds == 0:
+        yield Mistake(path, "is 0: every score would be base_points")
+    yield from _check_range("serve.host_patience_ms", serve.host_patience_ms, least=1, most=MOST_PATIENCE_MS)
+    if len(serve.bands) > MOST_BANDS:
+        yield Mistake("serve.bands", f"has {len(serve.bands)} bands; {MOST_BANDS} are the most")
+    for index, band in enumerate(serve.bands):
+        yield from _check_pattern(f"serve.bands[{index}].name", band.name, PLAIN_NAME)
+        if index and band.from_points <= serve.bands[index - 1].from_points:
+            yield Mistake(
+                f"serve.bands[{index}].from_points",
+                f"{band.from_points} is not above {serve.bands[index - 1].from_points}: bands go from low to high",
+            )
+        if band.name in [other.name for other in serve.bands[:index]]:
+            yield Mistake(f"serve.bands[{index}].name", f"{band.name!r} is listed twice")
 
 
 def _check_link(train: TrainSpec) -> Iterator[Mistake]:

@@ -1,0 +1,58 @@
+"""Sealing of messages outside jobs: many small records between two parties, or from a party to itself.
+
+Nonces are drawn. AES-GCM-SIV forgives their repetition (RFC 8452); replays are recognised by the request ids inside.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
+
+from schemas.codec import DecodeError, decode, encode
+from schemas.envelope import SealedMessage
+from schemas.record import Record
+from streams.engine.seal import NONCE_BYTES, Keyring, SealError, join_fields
+
+#: Ciphers that stay derived: two a peer.
+CACHED_CIPHERS = 256
+
+
+class MessageSeal:
+    """Seals what goes to a place and opens what lies there. A place is a partition of a topic."""
+
+    def __init__(self, keyring: Keyring, purpose: str) -> None:
+        self._party = keyring.party
+        self._cipher = functools.lru_cache(CACHED_CIPHERS)(functools.partial(_cipher, keyring, purpose))
+
+    def seal(self, record: Record, receiver: str, topic: str, partition: int) -> bytes:
+        """The record for `receiver`, at this place only. Raises `SealError` when there is no key for the receiver."""
+        nonce = os.urandom(NONCE_BYTES)
+        header = join_fields(self._party, receiver, topic, partition)
+        payload = self._cipher(self._party, receiver).encrypt(nonce, encode(record), header)
+        return encode(SealedMessage(self._party, receiver, nonce, payload))
+
+    def open(self, value: bytes, topic: str, partition: int) -> tuple[str, Record]:
+        """Sender and record. Raises `SealError`, `DecodeError`."""
+        message = decode(value)
+        if not isinstance(message, SealedMessage):
+            raise SealError(f"{type(message).__name__} instead of a sealed message")
+        if message.receiver != self._party:
+            raise SealError(f"a message for {message.receiver!r}, not for {self._party!r}")
+        header = join_fields(message.sender, message.receiver, topic, partition)
+        try:
+            plain = self._cipher(message.sender, message.receiver).decrypt(message.nonce, message.payload, header)
+        except (InvalidTag, ValueError, OverflowError) as error:
+            raise SealError(
+                f"the message from {message.sender!r} does not open: changed, moved, or another key"
+            ) from error
+        return message.sender, decode(plain)
+
+
+def _cipher(keyring: Keyring, purpose: str, sender: str, receiver: str) -> AESGCMSIV:
+    return keyring.message_cipher(sender, receiver, purpose)
+
+
+__all__ = ["DecodeError", "MessageSeal", "SealError"]
