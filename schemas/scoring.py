@@ -185,6 +185,8 @@ class ScoreAnswer(Record):
     reason: ScoreReason
     value: int
     quantum: int
+    #: As the question said: both parties book the answer under the time of asking.
+    asked_at_us: int
     answered_at_us: int
     #: The column that `reason` is about.
     detail: str = ""
@@ -237,6 +239,7 @@ class AuditedAnswer(Record):
     reason: ScoreReason
     value: int
     quantum: int
+    asked_at_us: int
     answered_at_us: int
 
 
@@ -271,7 +274,10 @@ class ScoreAudited(Record):
 
 @dataclass(frozen=True)
 class AnswerLate(Record):
-    """An answer that came when its request had its outcome, or to no request that is known: noted, not applied."""
+    """An answer that was received and not applied.
+
+    It came when its request had its outcome or another answer of the same host, or to no request that is known.
+    """
 
     request_id: str
     host: str
@@ -281,6 +287,7 @@ class AnswerLate(Record):
     reason: ScoreReason
     value: int
     quantum: int
+    asked_at_us: int
     answered_at_us: int
     received_at_us: int
 
