@@ -31,6 +31,8 @@ class ScoreStatement(Record):
     host: str
     interval_start_ms: int
     interval_end_ms: int
+    #: Of two statements about the same, the later one counts: books get longer when a process had been away.
+    made_at_ms: int
     model: str
     version: str
     answered: bool
@@ -65,7 +67,7 @@ class StatementLeaf(Record):
 
 @dataclass(frozen=True)
 class LeavesTold(Record):
-    """The requests of the buckets that were asked for."""
+    """Requests of a bucket that was asked for: those with ids after `after` and up to `until`, empty for no limit."""
 
     guest: str
     host: str
@@ -73,5 +75,9 @@ class LeavesTold(Record):
     model: str
     version: str
     answered: bool
-    buckets: tuple[int, ...]
+    #: Of the sender's statement that these leaves are in.
+    digest: bytes
+    bucket: int
+    after: str
+    until: str
     leaves: tuple[StatementLeaf, ...]
