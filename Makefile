@@ -20,12 +20,13 @@ help:
 
 venv: $(INSTALLED)
 
-# Build isolation would fetch setuptools unpinned; the lock pins it as well.
+# Build isolation would fetch setuptools unpinned; the lock pins it as well. The lock is complete and says more than the
+# packages do (tool.uv in pyproject.toml): hence no dependencies.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "$(PYTHON) is older than 3.11: name a newer one with make PYTHON=..." >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
