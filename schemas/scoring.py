@@ -120,6 +120,11 @@ class RoutedScore(Record):
     purpose: Purpose
     requested_at_ms: int
     deadline_ms: int
+    #: Where the request lies in the guest's request topic, and when the broker took it, by the broker's clock: what the
+    #: joiner tells copies from. A router that reads records again writes the same.
+    request_partition: int
+    request_offset: int
+    appended_at_ms: int
     routed_at_us: int
     #: Who was asked, in the order of names.
     hosts: tuple[str, ...]
