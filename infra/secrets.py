@@ -1,16 +1,15 @@
 """A party's keys, as files that only it can read. They never travel; what travels is the public key file.
 
-<home>/keys/party.key       X25519 private key       mode 0600
+<home>/keys/party.key       X25519 private key, for sealing      mode 0600
+<home>/keys/signing.key     Ed25519 private key, for statements of account   mode 0600
 <home>/keys/master.secret   32 bytes, source of all randomness of the party's jobs (docs/decisions/0006)   mode 0600
-<home>/keys/party.pub       the public key, for the peers
+<home>/keys/party.pub       the public keys, for the peers
 <home>/peers/<party>.pub    the public keys of peers
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import json
 import os
 import secrets
 import shutil
@@ -19,39 +18,17 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from infra.public_keys import KEY_BYTES, PublicKey, SecretsError, read_public_key
 from infra.topics import check_party_name
 
-KEY_BYTES = 32
 #: Whoever else may read a secret file.
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
-PUBLIC_FORMAT = "isthmus-public-key-1"
 #: First line of key files that came from a seed: whoever knows the seed has the keys.
 UNSAFE_MARK = "# UNSAFE: derived from a seed, for demonstrations and tests only"
-
-
-class SecretsError(Exception):
-    """Keys are missing, unsafe or unusable. The message names the file and what to do, never a key."""
-
-
-@dataclass(frozen=True)
-class PublicKey:
-    """A party's public key as its peers get it. People compare the fingerprint over another channel."""
-
-    party: str
-    key: bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """128 bits of SHA-256 over name and key, in groups of four hexadecimal digits."""
-        digest = hashlib.sha256(PUBLIC_FORMAT.encode() + b"\0" + self.party.encode() + b"\0" + self.key).hexdigest()
-        return "-".join(digest[start : start + 4] for start in range(0, 32, 4))
-
-    def to_json(self) -> str:
-        """The content of a public key file."""
-        content = {"format": PUBLIC_FORMAT, "party": self.party, "key": self.key.hex(), "fingerprint": self.fingerprint}
-        return json.dumps(content, indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -60,15 +37,31 @@ class PartySecrets:
 
     party: str
     private_key: bytes = field(repr=False)
+    signing_key: bytes = field(repr=False)
     master_secret: bytes = field(repr=False)
     peer_keys: dict[str, bytes] = field(repr=False)
+    peer_signing_keys: dict[str, bytes] = field(repr=False)
     #: The keys came from a seed and protect nothing.
     is_unsafe: bool = False
 
     @property
     def public_key(self) -> PublicKey:
-        """The own public key."""
-        return PublicKey(self.party, _public_bytes(self.private_key))
+        """The own public keys."""
+        return _public_key(self.party, self.private_key, self.signing_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """The party's Ed25519 signature; equal messages give equal signatures."""
+        return Ed25519PrivateKey.from_private_bytes(self.signing_key).sign(message)
+
+    def has_signed(self, peer: str, message: bytes, signature: bytes) -> bool:
+        """Whether it is the peer's signature of the message; not so when its key is not known."""
+        if peer not in self.peer_signing_keys:
+            return False
+        try:
+            Ed25519PublicKey.from_public_bytes(self.peer_signing_keys[peer]).verify(signature, message)
+        except InvalidSignature:
+            return False
+        return True
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes of the master secret for one purpose, unrelated to those for any other and to the seeds of jobs."""
@@ -93,8 +86,8 @@ def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) 
             f"{folder} exists already and is not replaced: without these keys no past job can be opened again. Use "
             "them, or choose another --home"
         )
-    private_key, master_secret = _draw(party, unsafe_seed)
-    public_key = PublicKey(party, _public_bytes(private_key))
+    private_key, signing_key, master_secret = _draw(party, unsafe_seed)
+    public_key = _public_key(party, private_key, signing_key)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         (home.absolute() / "peers").mkdir(exist_ok=True)
@@ -103,6 +96,7 @@ def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) 
         try:
             mark = UNSAFE_MARK + "\n" if unsafe_seed is not None else ""
             _write(scratch / "party.key", mark + private_key.hex() + "\n", 0o600)
+            _write(scratch / "signing.key", mark + signing_key.hex() + "\n", 0o600)
             _write(scratch / "master.secret", mark + master_secret.hex() + "\n", 0o600)
             _write(scratch / "party.pub", public_key.to_json(), 0o644)
             scratch.rename(folder)
@@ -114,18 +108,43 @@ def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) 
     return public_key
 
 
+def add_signing_key(home: Path, party: str) -> PublicKey:
+    """Give a home that was made before parties signed anything its signing key. Raises `SecretsError`.
+
+    The other keys stay as they are. The peers need the new public key file.
+    """
+    folder = home.absolute() / "keys"
+    private_key, is_unsafe = _read_secret(folder / "party.key")
+    path = folder / "signing.key"
+    try:
+        if not path.exists():
+            mark = UNSAFE_MARK + "\n" if is_unsafe else ""
+            _replace(path, mark + secrets.token_bytes(KEY_BYTES).hex() + "\n", 0o600)
+        public_key = _public_key(party, private_key, _read_secret(path)[0])
+        _replace(folder / "party.pub", public_key.to_json(), 0o644)
+    except OSError as error:
+        raise SecretsError(f"the signing key of {party} could not be written to {folder}: {error}") from error
+    return public_key
+
+
 def load_secrets(home: Path, party: str, peers: tuple[str, ...] = ()) -> PartySecrets:
     """The party's keys and those of `peers`. Raises `SecretsError`: a file is missing, wrong or open to others."""
     folder = home.absolute() / "keys"
     private_key, private_unsafe = _read_secret(folder / "party.key")
     master_secret, master_unsafe = _read_secret(folder / "master.secret")
-    own = read_public_key(folder / "party.pub")
-    if own != PublicKey(party, _public_bytes(private_key)):
+    if not (folder / "signing.key").exists():
         raise SecretsError(
-            f"{folder / 'party.pub'} is not the public key of party {party!r} and {folder / 'party.key'}: "
+            f"{folder / 'signing.key'} is missing: the home was made before parties had signing keys. Make one with "
+            "`isthmus keys upgrade`, and give the new party.pub to each peer"
+        )
+    signing_key, signing_unsafe = _read_secret(folder / "signing.key")
+    own = read_public_key(folder / "party.pub")
+    if own != _public_key(party, private_key, signing_key):
+        raise SecretsError(
+            f"{folder / 'party.pub'} is not the public key of party {party!r} and the keys in {folder}: "
             "does `party:` in the settings name the party for which the keys were made?"
         )
-    peer_keys = {}
+    peer_keys, peer_signing_keys = {}, {}
     for peer in peers:
         path = home.absolute() / "peers" / f"{peer}.pub"
         public_key = read_public_key(path)
@@ -133,7 +152,9 @@ def load_secrets(home: Path, party: str, peers: tuple[str, ...] = ()) -> PartySe
             raise SecretsError(f"{path} is the key of party {public_key.party!r}: ask {peer!r} for its own file")
         _check_usable(private_key, public_key, path)
         peer_keys[peer] = public_key.key
-    return PartySecrets(party, private_key, master_secret, peer_keys, private_unsafe or master_unsafe)
+        peer_signing_keys[peer] = public_key.signing_key
+    is_unsafe = private_unsafe or signing_unsafe or master_unsafe
+    return PartySecrets(party, private_key, signing_key, master_secret, peer_keys, peer_signing_keys, is_unsafe)
 
 
 def add_peer(home: Path, public_key_file: Path, *, replace: bool = False) -> PublicKey:
@@ -142,7 +163,7 @@ def add_peer(home: Path, public_key_file: Path, *, replace: bool = False) -> Pub
     own = read_public_key(home.absolute() / "keys" / "party.pub")
     if own.party == public_key.party:
         raise SecretsError(f"{public_key_file} is for party {own.party!r}, which is this party itself")
-    if own.key == public_key.key:
+    if own.key == public_key.key or own.signing_key == public_key.signing_key:
         raise SecretsError(f"{public_key_file} holds this party's own key: ask {public_key.party!r} for its file")
     path = home.absolute() / "peers" / f"{public_key.party}.pub"
     if path.exists() and not replace and (known := read_public_key(path)) != public_key:
@@ -158,41 +179,21 @@ def add_peer(home: Path, public_key_file: Path, *, replace: bool = False) -> Pub
     return public_key
 
 
-def read_public_key(path: Path) -> PublicKey:
-    """The public key in a file. Raises `SecretsError` when it is missing, damaged or was altered."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SecretsError(
-            f"{path} is missing: make keys with `isthmus party init`, or add the peer's file with `isthmus keys`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise SecretsError(f"{path} is not a public key file: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != PUBLIC_FORMAT:
-        raise SecretsError(f"{path} is not a public key file of the format {PUBLIC_FORMAT}")
-    try:
-        party, key = str(content["party"]), bytes.fromhex(content["key"])
-        check_party_name(party)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SecretsError(f"{path} is damaged: {error}. Ask its party for it again") from error
-    if len(key) != KEY_BYTES:
-        raise SecretsError(f"{path} holds a key of {len(key)} bytes, X25519 keys have {KEY_BYTES}: ask {party!r} again")
-    public_key = PublicKey(party, key)
-    if content.get("fingerprint") != public_key.fingerprint:
-        raise SecretsError(f"{path} does not match its own fingerprint: it was damaged or altered, ask {party!r} again")
-    return public_key
+def _draw(party: str, unsafe_seed: bytes | None) -> tuple[bytes, bytes, bytes]:
+    def draw(name: str) -> bytes:
+        if unsafe_seed is None:
+            return secrets.token_bytes(KEY_BYTES)
+        return hmac.digest(unsafe_seed, f"isthmus/unsafe/{name}\0{party}".encode(), "sha256")
+
+    return draw("party.key"), draw("signing.key"), draw("master.secret")
 
 
-def _draw(party: str, unsafe_seed: bytes | None) -> tuple[bytes, bytes]:
-    if unsafe_seed is None:
-        return secrets.token_bytes(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
-    private_key = hmac.digest(unsafe_seed, b"isthmus/unsafe/party.key\0" + party.encode(), "sha256")
-    master_secret = hmac.digest(unsafe_seed, b"isthmus/unsafe/master.secret\0" + party.encode(), "sha256")
-    return private_key, master_secret
-
-
-def _public_bytes(private_key: bytes) -> bytes:
-    return X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw()
+def _public_key(party: str, private_key: bytes, signing_key: bytes) -> PublicKey:
+    return PublicKey(
+        party,
+        X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw(),
+        Ed25519PrivateKey.from_private_bytes(signing_key).public_key().public_bytes_raw(),
+    )
 
 
 def _check_usable(private_key: bytes, public_key: PublicKey, path: Path) -> None:
@@ -231,8 +232,28 @@ def _read_secret(path: Path) -> tuple[bytes, bool]:
     return key, unsafe
 
 
+def _replace(path: Path, text: str, mode: int) -> None:
+    """As `_write`, whatever is there, and whole or not at all."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    scratch.unlink(missing_ok=True)
+    _write(scratch, text, mode)
+    scratch.replace(path)
+
+
 def _write(path: Path, text: str, mode: int) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+
+
+__all__ = [
+    "PartySecrets",
+    "PublicKey",
+    "SecretsError",
+    "add_peer",
+    "add_signing_key",
+    "create_secrets",
+    "load_secrets",
+    "read_public_key",
+]

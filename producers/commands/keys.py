@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from infra.secrets import add_peer, load_secrets, read_public_key
+from infra.secrets import add_peer, add_signing_key, load_secrets, read_public_key
 from infra.settings import load_settings
 from producers.commands.options import home_option
 
@@ -45,3 +45,15 @@ def trust(file: Path, replace: bool, home: Path) -> None:
     click.echo(f"{peer.party}: {peer.fingerprint}; compare this with {peer.party} over another channel")
     if peer.party not in settings.peers:
         click.echo(f"add {peer.party} to `peers` in {settings.home / 'party.yaml'}: until then its key is not used")
+
+
+@keys.command()
+@home_option
+def upgrade(home: Path) -> None:
+    """Make the signing key that homes of earlier versions lack. Then give the new party.pub to each peer."""
+    settings = load_settings(home)
+    public_key = add_signing_key(home, settings.party)
+    click.echo(
+        f"{settings.party}: {public_key.fingerprint}; give {settings.home / 'keys' / 'party.pub'} to each peer, who "
+        "takes it with `isthmus keys trust FILE --replace`"
+    )

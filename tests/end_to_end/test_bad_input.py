@@ -415,7 +415,7 @@ def _copy_home(house: House, folder: Path, bootstrap: str | None = None) -> Path
 def test_a_peers_key_of_the_wrong_size_is_not_taken_and_no_process_runs_with_it(world: World, tmp_path: Path) -> None:
     home = _copy_home(world.guest, tmp_path)
     peer = home / "peers" / f"{world.host.party}.pub"
-    key = PublicKey(world.host.party, b"\x42" * 31)
+    key = PublicKey(world.host.party, b"\x42" * 31, read_public_key(peer).signing_key)
     (tmp_path / "received.pub").write_text(key.to_json(), encoding="utf-8")
     words = f"holds a key of 31 bytes, X25519 keys have 32: ask '{world.host.party}' again"
     refused = _run("keys", "trust", str(tmp_path / "received.pub"), "--replace", "--home", str(home))

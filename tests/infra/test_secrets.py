@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 from pathlib import Path
 
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from infra.secrets import PublicKey, SecretsError, add_peer, create_secrets, load_secrets, read_public_key
+from infra.public_keys import SMALL_ORDER
+from infra.secrets import (
+    PublicKey,
+    SecretsError,
+    add_peer,
+    add_signing_key,
+    create_secrets,
+    load_secrets,
+    read_public_key,
+)
 
 
 @pytest.fixture
@@ -26,17 +38,18 @@ def test_both_sides_know_each_other_by_the_same_keys(homes: tuple[Path, Path]) -
     acme, globex = load_secrets(homes[0], "acme", ("globex",)), load_secrets(homes[1], "globex", ("acme",))
     assert acme.peer_keys == {"globex": globex.public_key.key}
     assert globex.peer_keys == {"acme": acme.public_key.key}
-    assert len({acme.private_key, acme.master_secret, globex.private_key, globex.master_secret}) == 4
+    drawn = [(one.private_key, one.signing_key, one.master_secret) for one in (acme, globex)]
+    assert len({key for keys in drawn for key in keys}) == 6
     assert not acme.is_unsafe
 
 
 def test_secret_files_are_for_their_owner_only(homes: tuple[Path, Path]) -> None:
-    for name in ("party.key", "master.secret"):
+    for name in ("party.key", "signing.key", "master.secret"):
         assert stat.S_IMODE((homes[0] / "keys" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((homes[0] / "keys").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("name", ["party.key", "master.secret"])
+@pytest.mark.parametrize("name", ["party.key", "signing.key", "master.secret"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_secret_that_others_may_read_or_write_is_refused(homes: tuple[Path, Path], name: str, mode: int) -> None:
     path = homes[0] / "keys" / name
@@ -54,7 +67,7 @@ def test_keys_are_never_replaced(homes: tuple[Path, Path]) -> None:
 
 def test_no_key_shows_in_texts(homes: tuple[Path, Path]) -> None:
     secrets = load_secrets(homes[0], "acme", ("globex",))
-    for key in (secrets.private_key, secrets.master_secret):
+    for key in (secrets.private_key, secrets.signing_key, secrets.master_secret):
         assert key.hex() not in repr(secrets)
         assert repr(key) not in repr(secrets)
 
@@ -71,6 +84,7 @@ def test_a_seed_repeats_itself_and_marks_the_keys_as_unsafe(tmp_path: Path) -> N
     other = create_secrets(tmp_path / "other", "globex", unsafe_seed=b"demo")
     assert keys[0] == keys[1]
     assert other.key != keys[0].key
+    assert other.signing_key != keys[0].signing_key
     first, second = (load_secrets(tmp_path / str(number), "acme") for number in range(2))
     assert first == second
     assert first.is_unsafe
@@ -83,7 +97,13 @@ def test_a_public_key_file_tells_party_key_and_fingerprint(homes: tuple[Path, Pa
     assert content["party"] == "acme"
     assert bytes.fromhex(content["key"]) == public_key.key
     assert content["fingerprint"] == public_key.fingerprint
-    assert PublicKey("globex", public_key.key).fingerprint != public_key.fingerprint
+    assert bytes.fromhex(content["signing_key"]) == public_key.signing_key
+    others = [
+        PublicKey("globex", public_key.key, public_key.signing_key),
+        PublicKey("acme", public_key.signing_key, public_key.signing_key),
+        PublicKey("acme", public_key.key, public_key.key),
+    ]
+    assert len({key.fingerprint for key in (public_key, *others)}) == 4
 
 
 @pytest.mark.parametrize(
@@ -95,6 +115,11 @@ def test_a_public_key_file_tells_party_key_and_fingerprint(homes: tuple[Path, Pa
         ({"key": None}, "is damaged"),
         ({"party": "initech"}, "does not match its own fingerprint"),
         ({"key": "ab" * 32}, "does not match its own fingerprint"),
+        ({"signing_key": "ab" * 32}, "does not match its own fingerprint"),
+        ({"signing_key": "ab" * 31}, "no usable Ed25519 key"),
+        ({"signing_key": None}, "is damaged"),
+        ({"signing_key": "00" * 32}, "no usable Ed25519 key"),
+        ({"format": "isthmus-public-key-1"}, "'globex' has to run `isthmus keys upgrade`"),
         ({"party": "../acme"}, "cannot name a party"),
         ({"format": "other"}, "is not a public key file"),
     ],
@@ -109,9 +134,54 @@ def test_a_wrong_public_key_file_is_told_apart(
 
 
 def test_a_key_of_small_order_is_refused(homes: tuple[Path, Path]) -> None:
-    (homes[0] / "peers" / "globex.pub").write_text(PublicKey("globex", bytes(32)).to_json())
+    signing_key = read_public_key(homes[0] / "peers" / "globex.pub").signing_key
+    (homes[0] / "peers" / "globex.pub").write_text(PublicKey("globex", bytes(32), signing_key).to_json())
     with pytest.raises(SecretsError, match="protects nothing"):
         load_secrets(homes[0], "acme", ("globex",))
+
+
+@pytest.mark.parametrize("key", sorted(SMALL_ORDER), ids=bytes.hex)
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_signing_key_under_which_anybody_can_sign_is_refused(homes: tuple[Path, Path], key: bytes, sign: int) -> None:
+    weak = bytes([*key[:31], key[31] | sign])
+    forged = bytes([1, *bytes(63)])
+    accepted = 0
+    for number in range(200):
+        with contextlib.suppress(InvalidSignature):
+            Ed25519PublicKey.from_public_bytes(weak).verify(forged, b"owed: %d" % number)
+            accepted += 1
+    assert accepted, "the list holds keys that are weak, and only such"
+    peer = read_public_key(homes[0] / "peers" / "globex.pub")
+    (homes[0] / "peers" / "globex.pub").write_text(PublicKey("globex", peer.key, weak).to_json())
+    with pytest.raises(SecretsError, match="no usable Ed25519 key"):
+        load_secrets(homes[0], "acme", ("globex",))
+
+
+def test_a_signature_is_known_by_the_peers_that_hold_the_key(homes: tuple[Path, Path]) -> None:
+    acme, globex = load_secrets(homes[0], "acme", ("globex",)), load_secrets(homes[1], "globex", ("acme",))
+    signature = acme.sign(b"we owe 3")
+    assert globex.has_signed("acme", b"we owe 3", signature)
+    assert not globex.has_signed("acme", b"we owe 2", signature)
+    assert not globex.has_signed("acme", b"we owe 3", bytes(64))
+    assert not globex.has_signed("acme", b"we owe 3", b"short")
+    assert not globex.has_signed("initech", b"we owe 3", signature)
+    assert not acme.has_signed("globex", b"we owe 3", signature)
+
+
+def test_a_home_from_before_signing_keys_says_what_to_do_and_can_be_upgraded(homes: tuple[Path, Path]) -> None:
+    (homes[0] / "keys" / "signing.key").unlink()
+    before = (homes[0] / "keys" / "party.key").read_bytes()
+    with pytest.raises(SecretsError, match="isthmus keys upgrade"):
+        load_secrets(homes[0], "acme")
+    upgraded = add_signing_key(homes[0], "acme")
+    assert add_signing_key(homes[0], "acme") == upgraded, "once is enough, and twice does no harm"
+    assert load_secrets(homes[0], "acme").public_key == upgraded
+    assert (homes[0] / "keys" / "party.key").read_bytes() == before
+    assert stat.S_IMODE((homes[0] / "keys" / "signing.key").stat().st_mode) == 0o600
+    with pytest.raises(SecretsError, match=upgraded.fingerprint):
+        add_peer(homes[1], homes[0] / "keys" / "party.pub")
+    add_peer(homes[1], homes[0] / "keys" / "party.pub", replace=True)
+    assert load_secrets(homes[1], "globex", ("acme",)).peer_signing_keys["acme"] == upgraded.signing_key
 
 
 def test_a_peer_whose_key_changed_is_not_taken_silently(homes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -130,9 +200,11 @@ def test_the_own_key_is_nobody_elses(homes: tuple[Path, Path], tmp_path: Path) -
         add_peer(homes[0], homes[0] / "keys" / "party.pub")
     own = read_public_key(homes[0] / "keys" / "party.pub")
     disguised = tmp_path / "disguised.pub"
-    disguised.write_text(PublicKey("initech", own.key).to_json())
-    with pytest.raises(SecretsError, match="this party's own key"):
-        add_peer(homes[0], disguised)
+    peer = read_public_key(homes[1] / "keys" / "party.pub")
+    for stolen in (PublicKey("initech", own.key, peer.signing_key), PublicKey("initech", peer.key, own.signing_key)):
+        disguised.write_text(stolen.to_json())
+        with pytest.raises(SecretsError, match="this party's own key"):
+            add_peer(homes[0], disguised)
 
 
 def test_missing_peers_and_keys_of_another_party_are_named(homes: tuple[Path, Path]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from infra.public_keys import PUBLIC_FORMAT
 from infra.settings import load_settings
 from producers import topic_reader
 from producers.cli import main
@@ -37,7 +38,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_new_home_has_settings_and_private_keys(home: str) -> None:
     assert load_settings(Path(home)).peers == ("shop",)
-    for name in ("party.key", "master.secret"):
+    for name in ("party.key", "signing.key", "master.secret"):
         assert (Path(home) / "keys" / name).stat().st_mode & 0o077 == 0
 
 
@@ -80,7 +81,7 @@ def test_keys_show_fingerprints_and_what_is_missing_but_no_secret(home: str) -> 
     assert result.exit_code == 0
     assert "shop" in result.output
     assert "missing" in result.output
-    for name in ("party.key", "master.secret"):
+    for name in ("party.key", "signing.key", "master.secret"):
         assert (Path(home) / "keys" / name).read_text(encoding="ascii").strip() not in result.output
 
 
@@ -94,12 +95,22 @@ def test_parties_exchange_public_keys(home: str, tmp_path: Path) -> None:
 
 def test_a_truncated_key_of_a_peer_is_refused(home: str, tmp_path: Path) -> None:
     path = tmp_path / "shop.pub"
-    key = {"format": "isthmus-public-key-1", "party": "shop", "key": "ab" * 31, "fingerprint": ""}
+    key = {"format": PUBLIC_FORMAT, "party": "shop", "key": "ab" * 31, "signing_key": "ab" * 32, "fingerprint": ""}
     path.write_text(json.dumps(key), encoding="utf-8")
     result = _run("keys", "trust", str(path), "--home", home)
     assert result.exit_code == 78
     assert "31 bytes" in result.output
     assert not (Path(home) / "peers" / "shop.pub").exists()
+
+
+def test_a_home_from_before_signing_keys_is_upgraded_by_a_command(home: str) -> None:
+    signing_key = Path(home) / "keys" / "signing.key"
+    signing_key.unlink()
+    assert "isthmus keys upgrade" in _run("keys", "show", "--home", home).output
+    result = _run("keys", "upgrade", "--home", home)
+    assert result.exit_code == 0
+    assert signing_key.read_text(encoding="ascii").strip() not in result.output
+    assert result.output.split()[1].rstrip(";") in _run("keys", "show", "--home", home).output
 
 
 def test_processes_do_not_start_without_the_keys_of_every_peer(home: str) -> None:
