@@ -38,6 +38,23 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
 #: On request; jobs do not need it. One a party: it stands for no stage.
 VIEW: Mapping[str, tuple[str, ...]] = {"view": ("-m", "consumers.view")}
 
+#: Online scoring, by what a party is in it. History and accounts are kept by both.
+SCORE_GUEST: Mapping[str, tuple[str, ...]] = {
+    "score-router": ("-m", "consumers.score_router"),
+    "score-joiner": ("-m", "consumers.score_joiner"),
+    "score-parity": ("-m", "consumers.score_parity"),
+}
+SCORE_HOST: Mapping[str, tuple[str, ...]] = {"score-host": ("-m", "consumers.score_host")}
+SCORE_BOOKS: Mapping[str, tuple[str, ...]] = {
+    "score-history": ("-m", "consumers.score_history"),
+    "score-reconciler": ("-m", "consumers.score_reconciler"),
+}
+SCORE_VIEW: Mapping[str, tuple[str, ...]] = {"score-view": ("-m", "consumers.score_view")}
+#: All of them, by name.
+SCORING: Mapping[str, tuple[str, ...]] = {**SCORE_GUEST, **SCORE_HOST, **SCORE_BOOKS, **SCORE_VIEW}
+#: There is no use for two: what they do is not divided.
+SINGLE = frozenset({"score-parity", "score-reconciler", "score-view"})
+
 LOOK_SECONDS = 0.05
 #: A process that lived this long died of something new: it is started again at once.
 STABLE_SECONDS = 10.0
@@ -172,10 +189,14 @@ class Supervisor:
             journal.write(json.dumps(entry) + "\n")
 
     def _log_file(self, child: Child) -> Path:
-        return self.home / "log" / f"{child.name}.log"
+        return self.home / "log" / f"{self._file_name(child)}.log"
 
     def _pid_file(self, child: Child) -> Path:
-        return self.home / "run" / f"{child.name}.pid"
+        return self.home / "run" / f"{self._file_name(child)}.pid"
+
+    def _file_name(self, child: Child) -> str:
+        """Several sets of processes can share a home: those of slot 0 have no number."""
+        return f"{child.name}.{self.slot}" if self.slot else child.name
 
     def _last_line(self, child: Child) -> str:
         lines = self._log_file(child).read_text(encoding="utf-8", errors="replace").strip().splitlines()
@@ -194,7 +215,13 @@ def run_supervisor(
     home: Path, slot: int = 0, say: Callable[[str], None] = click.echo, *, with_view: bool = False
 ) -> int:
     """Supervise until SIGTERM, SIGINT or the end of a parent that left a pipe; returns the exit code."""
-    supervisor = Supervisor(home, slot, {**PROCESSES, **VIEW} if with_view and slot == 0 else PROCESSES, say=say)
+    processes = {**PROCESSES, **VIEW} if with_view and slot == 0 else PROCESSES
+    return supervise(home, slot, processes, say)
+
+
+def supervise(home: Path, slot: int, processes: Mapping[str, tuple[str, ...]], say: Callable[[str], None]) -> int:
+    """As `run_supervisor`, for these processes."""
+    supervisor = Supervisor(home, slot, processes, say=say)
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
     end_with_parent(supervisor.stop)

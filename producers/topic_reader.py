@@ -35,7 +35,7 @@ class BrokerUnavailableError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """One record of a topic. `record` is `None` where it could not be decoded; `problem` says why."""
+    """One record of a topic. `record` is `None` where it could not be decoded (`problem` says why), or was deleted."""
 
     record: Record | None
     key: str
@@ -88,8 +88,9 @@ def _listening(bootstrap_servers: str) -> str:
 class TopicReader:
     """Committed records of one topic from the beginning on."""
 
-    def __init__(self, connection: Connection, topic: str) -> None:
-        """Raises `BrokerUnavailableError`."""
+    def __init__(self, connection: Connection, topic: str, *, with_deletions: bool = False) -> None:
+        """With `with_deletions` a deleted key is told as an entry without record. Raises `BrokerUnavailableError`."""
+        self._with_deletions = with_deletions
         self._topic = topic
         self._count = check_topics(connection, (topic,))[topic]
         self._consumer = Consumer(
@@ -158,9 +159,9 @@ class TopicReader:
                 self._read_up_to[partition] = message.offset() or 0
             return None
         key, value = message.key() or b"", message.value()
-        if value is None:
-            return None
         text, timestamp_ms = key.decode(errors="replace"), message.timestamp()[1]
+        if value is None:
+            return Entry(None, text, timestamp_ms) if self._with_deletions else None
         try:
             return Entry(decode(value), text, timestamp_ms)
         except DecodeError as problem:
