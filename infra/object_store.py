@@ -1,5 +1,7 @@
 """Where large objects rest: a folder or a bucket. Objects are named by a digest and never change once they are there.
 
+Beside them lie files with names, for other programs to read: archives of the scoring history.
+
 What the bytes are, and whether they are sealed, is the caller's business; so the store cannot check them by their name.
 """
 
@@ -53,6 +55,13 @@ class ObjectStore(Protocol):
         """Whether the object is there. Raises `ObjectStoreError`."""
         ...
 
+    def put_named(self, name: str, content: bytes) -> None:
+        """Store durably under a name such as `scoring/2026/part.avro`, in place of what is there.
+
+        Raises `ObjectStoreError`, and `ValueError` for a name that is none.
+        """
+        ...
+
 
 def open_object_store(settings: PartySettings) -> ObjectStore:
     """The store that a party's settings name. Raises `ObjectStoreError` when it cannot be used."""
@@ -76,22 +85,15 @@ class DirectoryStore:
     def put(self, sha256: bytes, content: bytes) -> None:
         """Store durably: the bytes are on disk before the name is, and the name before this returns."""
         path = self._path(sha256)
-        scratch = self._scratch / f"{sha256.hex()}-{os.getpid()}-{next(self._numbers)}"
         with self._errors("store an object of {size:,} bytes in", len(content)):
-            if path.exists():
-                return
-            try:
-                with scratch.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                path.parent.mkdir(exist_ok=True)
-                scratch.rename(path)
-            except OSError:
-                scratch.unlink(missing_ok=True)
-                raise
-            _sync_folder(path.parent)
-            _sync_folder(self.root)
+            if not path.exists():
+                self._write(path, content)
+
+    def put_named(self, name: str, content: bytes) -> None:
+        """A file of that name below the root; whole at any time."""
+        path = self.root.joinpath(*_parts(name))
+        with self._errors("store a file of {size:,} bytes in", len(content)):
+            self._write(path, content)
 
     def get(self, sha256: bytes) -> bytes:
         """The content."""
@@ -109,6 +111,21 @@ class DirectoryStore:
         """Whether the file is there."""
         with self._errors("look into"):
             return self._path(sha256).exists()
+
+    def _write(self, path: Path, content: bytes) -> None:
+        scratch = self._scratch / f"{os.getpid()}-{next(self._numbers)}-{path.name}"[:200]
+        try:
+            with scratch.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.rename(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
+        for folder in path.relative_to(self.root).parents:
+            _sync_folder(self.root / folder)
 
     def _path(self, sha256: bytes) -> Path:
         name = sha256.hex()
@@ -199,11 +216,27 @@ class S3Store:
             raise self._error("look into", error) from error
         return True
 
+    def put_named(self, name: str, content: bytes) -> None:
+        """An object with that key after the prefix."""
+        key = self.prefix + "/".join(_parts(name))
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=content)
+        except (BotoCoreError, ClientError) as error:
+            raise self._error(f"store a file of {len(content):,} bytes in", error) from error
+
     def _key(self, sha256: bytes) -> str:
         return self.prefix + sha256.hex()
 
     def _error(self, what: str, error: Exception) -> ObjectStoreError:
         return ObjectStoreError(f"could not {what} {self.place}: {error}")
+
+
+def _parts(name: str) -> list[str]:
+    """The parts of a name. In a folder at least one, so that it is no digest's and not the scratch folder's."""
+    parts = name.split("/")
+    if len(parts) < 2 or len(parts[0]) < 3 or parts[0] == "scratch" or any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{name!r} cannot name a file of the object store: use folder/name")
+    return parts
 
 
 def _status(error: ClientError) -> int:

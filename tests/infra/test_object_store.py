@@ -78,6 +78,26 @@ def test_racing_writers_leave_one_whole_object(store: ObjectStore) -> None:
     assert store.get(NAME) in contents
 
 
+def _read_named(store: ObjectStore, name: str) -> bytes:
+    if isinstance(store, DirectoryStore):
+        return (store.root / name).read_bytes()
+    assert isinstance(store, S3Store)
+    return store._client.get_object(Bucket=store.bucket, Key=store.prefix + name)["Body"].read()
+
+
+def test_a_named_file_is_stored_whole_and_replaced_by_a_later_one(store: ObjectStore) -> None:
+    name = "scoring/date=2026-11-22/model=a%2Fb/part-00000000000000000007.avro"
+    for content in (CONTENT, b"", CONTENT[:100]):
+        store.put_named(name, content)
+        assert _read_named(store, name) == content
+
+
+@pytest.mark.parametrize("name", ["part.avro", "", "/scoring/x", "scoring/../x", "scoring//x", "ab/x", "scratch/x"])
+def test_a_name_cannot_leave_the_store_or_stand_for_an_object(store: ObjectStore, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a file"):
+        store.put_named(name, CONTENT)
+
+
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 FILL_A_SMALL_DISK = """
