@@ -124,7 +124,7 @@ def check_served(name: str, version: str, models: dict[str, ModelRegistered], se
     """Raises `JobError` unless the version exists and passed its parity check."""
     key = f"{name}/{version}"
     if key not in models:
-        known = [model.version for model in models.values() if model.name == name]
+        known = sorted(model.version for model in models.values() if model.name == name)
         raise JobError(f"there is no model {key}; versions of {name}: {', '.join(known) or 'none'}")
     verdict = serving.versions.get(key)
     if verdict is None:
