@@ -1,0 +1,112 @@
+"""The joiner of online scoring: gives each request of this party its outcome, exactly once.
+
+python -m consumers.score_joiner --home DIR --slot N
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import click
+
+from consumers.exits import end_with_parent, refuse
+from consumers.party import Party, open_party
+from consumers.wiring import WORLD_FAILED
+from infra.object_store import ObjectStoreError
+from infra.secrets import SecretsError
+from infra.settings import SettingsError
+from infra.topics import (
+    JOINER,
+    SCORE,
+    answers_topic,
+    dead_letter_topic,
+    group_id,
+    results_topic,
+    routed_topic,
+    score_audit_topic,
+    state_topic,
+    transactional_id,
+)
+from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
+from streams.engine.join_process import JoinProcess
+from streams.engine.join_slices import JoinTopics
+from streams.engine.kafka_log import KafkaLog
+from streams.engine.topics import StageTopics
+from streams.machines.score.joiner import JoinRules
+
+_log = logging.getLogger("isthmus")
+
+#: Every transaction ends at a coordinator that is still busy with the one before.
+LATENCY: dict[str, Any] = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 20}
+#: What lives longest are texts in one large dict: looking through everything more rarely costs no memory.
+GC_THRESHOLDS = (50_000, 20, 100)
+
+
+def join_topics(party: str) -> JoinTopics:
+    """The topics of a party's joiner."""
+    return JoinTopics(
+        party=party,
+        stage=JOINER,
+        routed=routed_topic(party),
+        answers=answers_topic(party),
+        state=state_topic(SCORE, party),
+        results=results_topic(party),
+        audit=score_audit_topic(party),
+        dead_letter=dead_letter_topic(party),
+    )
+
+
+def make_process(party: Party, slot: int) -> JoinProcess:
+    """The joiner of a party on its broker."""
+    topics, score = join_topics(party.name), party.settings.score
+    log = KafkaLog(
+        party.settings.bootstrap_servers,
+        # It looks at the inputs only.
+        cast(StageTopics, topics),
+        group_id=group_id(JOINER, party.name),
+        transactional_id=transactional_id(JOINER, party.name, slot),
+        properties={**LATENCY, **party.settings.kafka},
+    )
+    rules = JoinRules(party.name, score.most_waiting, score.remember_seconds * 1_000)
+    return JoinProcess(topics, rules, log, party.keyring)
+
+
+@click.command()
+@click.option("--home", type=click.Path(path_type=Path, file_okay=False), required=True, help="The party's home.")
+@click.option("--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number among equal processes.")
+def main(home: Path, slot: int) -> None:
+    """Run a joiner of online scoring at a party."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    try:
+        party = open_party(home)
+        process = make_process(party, slot)
+    except (SettingsError, SecretsError, ObjectStoreError) as error:
+        refuse(f"{JOINER}: {error}")
+        return
+
+    def stop(number: int = 0, frame: FrameType | None = None) -> None:
+        process.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    end_with_parent(stop)
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        process.run()
+    except (TornTransactionError, UnreadableStateError) as error:
+        refuse(f"{JOINER} at {party.name} does not trust its state and stops: {error}")
+    except EngineError as error:
+        _log.error("%s at %s ends: %s", JOINER, party.name, error)
+        sys.exit(WORLD_FAILED)
+
+
+if __name__ == "__main__":
+    main()
