@@ -11,14 +11,14 @@ import psutil
 with warnings.catch_warnings():
     # It looks for a folder of the user's session, which a machine without sessions does not have.
     warnings.simplefilter("ignore")
-    import pgserver
+    from pgserver.postgres_server import get_server
 
 
 class Postgres:
     """One server with its files in a folder; reached by a Unix socket."""
 
     def __init__(self, folder: Path) -> None:
-        self._server = pgserver.get_server(folder / "pg", cleanup_mode="stop")
+        self._server = get_server(folder / "pg", cleanup_mode="stop")
         self._databases = 0
 
     def new_database(self) -> str:
