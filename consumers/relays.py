@@ -1,0 +1,192 @@
+"""What the router's and the score host's processes have in common: how they begin, seal, look up and end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Generic, Protocol, TypeVar
+
+from consumers.exits import end_with_parent, refuse
+from consumers.native import remove_unpacked_library
+from consumers.party import Party, open_party
+from consumers.wiring import WORLD_FAILED
+from infra.object_store import ObjectStoreError
+from infra.secrets import SecretsError
+from infra.settings import SettingsError
+from infra.topics import dead_letter_topic, group_id, transactional_id
+from schemas.jobs import JobSpec
+from schemas.record import Record
+from schemas.scoring import ScoreReason
+from streams.engine.errors import EngineError
+from streams.engine.messages import MessageSeal
+from streams.engine.ports import OutputRecord
+from streams.engine.relay_counts import PartitionCounts
+from streams.engine.relay_loop import RelayLoop
+from streams.engine.relay_ports import RelayHandler, RelayPlaces
+from streams.features import FeatureSource, FeatureSourceError, PersonFeatures
+from streams.machines.score.halves import Problem
+
+_log = logging.getLogger("isthmus")
+
+#: The purpose of all messages of scoring, as their keys are derived from it.
+PURPOSE = "score"
+#: A sealed record stays below Kafka's default limit of 1,048,588 bytes.
+MOST_BYTES = 900_000
+#: Tables and caches live as long as the process: looking through them for garbage would be the longest pauses of all.
+GC_THRESHOLDS = (50_000, 20, 100)
+#: What is told of a source's failure.
+MOST_DETAIL_CHARACTERS = 200
+#: Between two lines of the log about failing sources.
+QUIET_SECONDS = 10.0
+#: Tables of trainings that stay loaded: parity checks come one after the other.
+KEPT_TABLES = 2
+
+_Item = TypeVar("_Item")
+_Table = TypeVar("_Table")
+
+
+class ClosableHandler(RelayHandler, Protocol):
+    """A handler that has something to let go of."""
+
+    def close(self) -> None:
+        """Let go of it. Never raises."""
+        ...
+
+
+def run_relay(
+    home: Path,
+    slot: int,
+    process: str,
+    input_of: Callable[[str], str],
+    make: Callable[[Party, PartitionCounts], ClosableHandler],
+) -> None:
+    """Run the process at the party of `home` until SIGTERM. Ends the interpreter with a code and a text.
+
+    `input_of` names the topic that a party's process reads.
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    remove_unpacked_library()
+    try:
+        party = open_party(home)
+        settings = party.settings
+        handler = make(party, PartitionCounts(settings.bootstrap_servers, settings.kafka))
+    except (SettingsError, SecretsError, ObjectStoreError) as error:
+        refuse(f"{process}: {error}")
+        return
+    except (EngineError, FeatureSourceError) as error:
+        _log.error("%s cannot begin: %s", process, error)
+        sys.exit(WORLD_FAILED)
+    loop = RelayLoop(relay_places(party, process, slot, input_of(party.name)), handler)
+
+    def stop(number: int = 0, frame: FrameType | None = None) -> None:
+        loop.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    end_with_parent(stop)
+    gc.set_threshold(*GC_THRESHOLDS)
+    gc.freeze()
+    try:
+        loop.run()
+    except EngineError as error:
+        _log.error("%s at %s ends: %s", process, party.name, error)
+        sys.exit(WORLD_FAILED)
+    finally:
+        handler.close()
+
+
+def relay_places(party: Party, process: str, slot: int, input_topic: str) -> RelayPlaces:
+    """Where a process of this party reads and writes."""
+    return RelayPlaces(
+        party=party.name,
+        process=process,
+        bootstrap_servers=party.settings.bootstrap_servers,
+        input=input_topic,
+        dead_letter=dead_letter_topic(party.name),
+        group_id=group_id(process, party.name),
+        instance_id=transactional_id(process, party.name, slot),
+        properties=party.settings.kafka,
+    )
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1_000
+
+
+def seal_items(
+    seal: MessageSeal,
+    items: Sequence[_Item],
+    pack: Callable[[tuple[_Item, ...]], Record],
+    receiver: str,
+    topic: str,
+    partition: int,
+) -> list[OutputRecord]:
+    """The items in one sealed record for this place, or in several if they are too large for one."""
+    value = seal.seal(pack(tuple(items)), receiver, topic, partition)
+    if len(value) <= MOST_BYTES or len(items) == 1:
+        return [OutputRecord(topic, partition, b"", value)]
+    half = len(items) // 2
+    return [
+        output
+        for part in (items[:half], items[half:])
+        for output in seal_items(seal, part, pack, receiver, topic, partition)
+    ]
+
+
+class Lookups:
+    """Asks a feature source, and makes a reason of whatever goes wrong: one bad source must not stop the process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._quiet_until = 0.0
+
+    def fetch(
+        self, source: FeatureSource, entity_ids: Sequence[str], columns: Sequence[str]
+    ) -> dict[str, PersonFeatures | None] | Problem:
+        """What is known of each person."""
+        found = self.attempt(lambda: source.fetch(entity_ids, columns))
+        return found if isinstance(found, Problem) else dict(zip(entity_ids, found, strict=True))
+
+    def attempt(self, look_up: Callable[[], _Table]) -> _Table | Problem:
+        """What `look_up` gives, or the reason why it gave nothing."""
+        try:
+            return look_up()
+        except FeatureSourceError as error:
+            text = str(error)
+        except Exception as error:  # noqa: BLE001  (logged, and told as a reason)
+            text = f"{type(error).__name__}: {error}"
+        if self._clock() >= self._quiet_until:
+            _log.warning("no features: %s", text)
+            self._quiet_until = self._clock() + QUIET_SECONDS
+        return Problem(ScoreReason.SOURCE_FAILED, text[:MOST_DETAIL_CHARACTERS])
+
+
+class KeptTables(Generic[_Table]):
+    """The tables of trainings that were loaded last."""
+
+    def __init__(self, load: Callable[[JobSpec], _Table], close: Callable[[_Table], None]) -> None:
+        self._load = load
+        self._close = close
+        self._tables: dict[JobSpec, _Table] = {}
+
+    def get(self, spec: JobSpec) -> _Table:
+        """The table of this job. Raises what loading raises."""
+        if spec not in self._tables:
+            while len(self._tables) >= KEPT_TABLES:
+                self._close(self._tables.pop(next(iter(self._tables))))
+            self._tables[spec] = self._load(spec)
+        return self._tables[spec]
+
+    def close(self) -> None:
+        """Let go of all."""
+        for table in self._tables.values():
+            self._close(table)
