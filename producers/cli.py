@@ -7,11 +7,14 @@ import click
 from producers.commands.broker import broker
 from producers.commands.demo import demo
 from producers.commands.errors import ReportingGroup
+from producers.commands.features import features
 from producers.commands.job import job
 from producers.commands.keys import keys
 from producers.commands.lag import lag
 from producers.commands.model import model
 from producers.commands.party import party
+from producers.commands.score import score
+from producers.commands.score_run import run as score_run
 from producers.commands.topics import topics
 
 
@@ -27,8 +30,9 @@ def main() -> None:
     """
 
 
-for command in (demo, job, party, topics, model, lag, keys, broker):
+for command in (demo, job, party, topics, model, features, score, lag, keys, broker):
     main.add_command(command)
+score.add_command(score_run)
 
 if __name__ == "__main__":
     main()

@@ -1,0 +1,198 @@
+"""A guest and a host with a model that they trained, and the processes of online scoring."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from consumers.exits import PARENT_PIPE
+from consumers.party import open_party
+from infra.broker import EmbeddedBroker
+from infra.topics import results_topic, score_audit_topic
+from producers.model_reader import find_model, load_half, read_models
+from producers.score_client import ScoreClient
+from producers.serving_client import Serving, read_serving
+from producers.topic_reader import connection_of
+from schemas.codec import decode
+from schemas.models import ModelRegistered
+from schemas.record import Record
+from schemas.scoring import ScoreJoined
+from streams.kernels.scorecard import POINT_QUANTUM, count_points, restore_share, share_logit
+from streams.kernels.scoring import quantise_logits, score_half
+from streams.machines.evaluate.start import arrays_of
+from tests.end_to_end.world import DATASET, DEADLINE_SECONDS, House, World, read_all, running_world
+
+GUEST_PROCESSES = ("score-router", "score-joiner", "score-history", "score-reconciler")
+HOST_PROCESSES = ("score-host", "score-history", "score-reconciler")
+
+
+def isthmus(*arguments: str) -> str:
+    """What the command prints. Fails when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "producers.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@dataclass
+class Scoring:
+    """What scores, and how to ask."""
+
+    world: World
+    broker: EmbeddedBroker
+    model: ModelRegistered
+    runs: list[tuple[House, subprocess.Popen[bytes]]] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return f"{self.model.name}/{self.model.version}"
+
+    def client(self) -> ScoreClient:
+        """A client of the guest's."""
+        settings = self.world.guest.settings
+        return ScoreClient(settings.party, connection_of(settings))
+
+    def start(self, house: House, *names: str, slot: int = 0) -> None:
+        """Run these processes under a supervisor, as `isthmus score run` does."""
+        options = [word for name in names for word in ("--process", name)]
+        command = [
+            sys.executable,
+            "-m",
+            "producers.cli",
+            "score",
+            "run",
+            "--home",
+            str(house.home),
+            "--slot",
+            str(slot),
+        ]
+        with (house.home / "log" / f"score-run.{slot}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [*command, "--slot", str(slot), *options],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, PARENT_PIPE: "1"},
+            )
+        self.runs.append((house, process))
+
+    def start_all(self) -> None:
+        """Everything but parity checks and views."""
+        self.start(self.world.guest, *GUEST_PROCESSES)
+        self.start(self.world.host, *HOST_PROCESSES)
+
+    def stop(self, house: House | None = None) -> None:
+        """End the processes of one house, or of both."""
+        ended = [(owner, process) for owner, process in self.runs if house in (None, owner)]
+        for _, process in ended:
+            process.terminate()
+        for owner, process in ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
+            self.runs.remove((owner, process))
+
+    def kill(self, house: House, name: str) -> None:
+        """SIGKILL, proven: the process is gone, and its supervisor saw it end by signal 9."""
+        pid = int((house.home / "run" / f"{name}.pid").read_text(encoding="utf-8"))
+        process = psutil.Process(pid)
+        process.send_signal(signal.SIGKILL)
+
+        def is_noted() -> bool:
+            return any(
+                entry["what"] == "ended" and entry["pid"] == pid and entry["exit"] == -9 for entry in house.journal()
+            )
+
+        await_so(is_noted, f"the supervisor notes the end of {name}")
+
+    def is_running(self, house: House, name: str) -> bool:
+        """Whether the process has a process id now."""
+        return (house.home / "run" / f"{name}.pid").exists()
+
+    def serving(self) -> Serving:
+        """What the serving topic says."""
+        return read_serving(self.world.guest.settings)
+
+    def offline_points(self, entity_ids: list[str]) -> dict[str, tuple[int, int]]:
+        """(Logit, points) of persons that both know, from the tables and the halves alone."""
+        logits: dict[str, list[int]] = {}
+        for house, table in ((self.world.guest, self.world.tables.guest), (self.world.host, self.world.tables.host)):
+            half = load_half(open_party(house.home), self.model)
+            rows = table.set_index("id").loc[entity_ids, list(half.columns)].to_numpy(dtype=np.float64)
+            part = score_half(rows, arrays_of(half))
+            if house is self.world.host:
+                shares = [share_logit(int(value), POINT_QUANTUM) for value in quantise_logits(part)]
+                values = [restore_share(share, POINT_QUANTUM) for share in shares]
+            else:
+                values = [int(value) for value in part]
+            for entity_id, value in zip(entity_ids, values, strict=True):
+                logits.setdefault(entity_id, []).append(value)
+        serve = self.model.spec.serve
+        return {
+            entity_id: (sum(parts), count_points(sum(parts), serve.base_points, serve.points_to_double_odds))
+            for entity_id, parts in logits.items()
+        }
+
+    def results(self) -> list[ScoreJoined]:
+        """Every committed result so far."""
+        return [
+            record for record in self._read(results_topic(self.world.guest.party)) if isinstance(record, ScoreJoined)
+        ]
+
+    def audit(self, house: House) -> list[Record]:
+        """The house's books so far."""
+        return self._read(score_audit_topic(house.party))
+
+    def _read(self, topic: str) -> list[Record]:
+        partitions = range(self.world.guest.settings.topics.partitions)
+        messages = read_all(self.broker.bootstrap, [(topic, partition) for partition in partitions])
+        return [decode(message.value() or b"") for message in messages]
+
+
+def await_so(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Look again and again until it is so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come to that: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def scoring_world(folder: Path, broker: EmbeddedBroker, parties: tuple[str, str]) -> Iterator[Scoring]:
+    """Train a small model, load both tables as features, check the model and give it the alias `live`."""
+    with running_world(folder, broker.bootstrap, parties) as world:
+        view = world.run(world.spec())
+        assert view.ended
+        world.await_end(view.job_id)
+        for house in world.houses:
+            house.stop()
+        model = find_model(read_models(world.guest.settings), "small")
+        scoring = Scoring(world, broker, model)
+        features = ",".join(world.tables.guest_features)
+        isthmus("features", "load", "--dataset", DATASET, "--columns", features, "--home", str(world.guest.home))
+        isthmus("features", "load", "--dataset", DATASET, "--home", str(world.host.home))
+        try:
+            scoring.start(world.guest, "score-parity")
+            scoring.start_all()
+            await_so(lambda: scoring.key in scoring.serving().versions, "the model is checked")
+            isthmus("model", "alias", "small@live", model.version, "--home", str(world.guest.home))
+            yield scoring
+        finally:
+            scoring.stop()

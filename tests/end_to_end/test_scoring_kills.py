@@ -1,0 +1,109 @@
+"""Twenty SIGKILLs under load, the broker's among them: every request has exactly one outcome, and all books agree."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from infra.broker import EmbeddedBroker
+from producers.score_load import LoadReport, LoadRun
+from schemas.scoring import AnswerAudited, AnswerLate, Outcome, Purpose, ScoreAudited
+from tests.end_to_end.scoring_world import (
+    GUEST_PROCESSES,
+    HOST_PROCESSES,
+    Scoring,
+    await_so,
+    isthmus,
+    scoring_world,
+)
+
+KILLS = 20
+SEED = 4
+RATE = 60.0
+#: Between two blows, so that what was started again is hit at work and not in its start; the last sees the load's end.
+GAP_SECONDS = 2.0
+LOAD_SECONDS = KILLS * GAP_SECONDS + 10
+#: Nobody is in a hurry here: the question is what becomes of every request, not how soon.
+DEADLINE_MS = 150_000
+
+
+@pytest.fixture(scope="module")
+def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scoring]:
+    folder = tmp_path_factory.mktemp("kills")
+    with EmbeddedBroker(folder / "broker") as broker, scoring_world(folder, broker, ("bank", "shop")) as world:
+        yield world
+
+
+def _strike(scoring: Scoring, ended: threading.Event) -> list[str]:
+    """The kills, each proven; the broker is hit twice."""
+    draws = np.random.RandomState(SEED)
+    victims = [(scoring.world.guest, name) for name in GUEST_PROCESSES]
+    victims += [(scoring.world.host, name) for name in HOST_PROCESSES]
+    done = []
+    for number in range(KILLS):
+        ended.wait(GAP_SECONDS)
+        if number in (6, 14):
+            pid = scoring.broker.pid
+            scoring.broker.kill()
+            scoring.broker.start()
+            assert scoring.broker.pid != pid
+            done.append("broker")
+            continue
+        house, name = victims[draws.randint(len(victims))]
+        await_so(lambda house=house, name=name: scoring.is_running(house, name), f"{name} runs")  # type: ignore[misc]
+        scoring.kill(house, name)
+        done.append(name)
+    return done
+
+
+@pytest.fixture(scope="module")
+def report(scoring: Scoring) -> LoadReport:
+    """A load during which everything is killed."""
+    people = sorted(set(scoring.world.tables.guest["id"]))
+    found: list[LoadReport] = []
+    with scoring.client() as client:
+        run = LoadRun(client, people, "small", rate=RATE, seconds=LOAD_SECONDS, deadline_ms=DEADLINE_MS)
+        load = threading.Thread(target=lambda: found.append(run.run()))
+        load.start()
+        kills = _strike(scoring, threading.Event())
+        load.join()
+    assert len(kills) == KILLS
+    assert kills.count("broker") == 2
+    return found[0]
+
+
+def test_every_request_has_exactly_one_outcome(scoring: Scoring, report: LoadReport) -> None:
+    assert report.problem == ""
+    assert (report.lost, report.ended) == (0, report.total)
+    outcomes = Counter((r.request_id, r.purpose) for r in scoring.results())
+    assert set(outcomes.values()) == {1}
+    live = [r for r in scoring.results() if r.purpose is Purpose.LIVE]
+    assert len(live) == report.total
+    # With nothing in the way both parties know nearly everybody; most requests must have got through all that.
+    assert sum(r.outcome is Outcome.SCORED for r in live) > report.total / 2
+
+
+def test_results_audit_and_history_are_the_same(scoring: Scoring, report: LoadReport) -> None:
+    guest, host = scoring.world.guest, scoring.world.host
+    results = {(r.request_id, r.purpose): (r.outcome, r.points) for r in scoring.results()}
+    audited = [r for r in scoring.audit(guest) if isinstance(r, ScoreAudited)]
+    assert len(audited) == len(results)
+    assert {(r.request_id, r.purpose): (r.outcome, r.points) for r in audited} == results
+
+    def booked() -> int:
+        said = isthmus("score", "history", "--model", "small", "--count", "--json", "--home", str(guest.home))
+        return int(json.loads(said)["outcomes"])
+
+    await_so(lambda: booked() >= len(results), "the history has every outcome")
+    assert booked() == len(results)
+    assert report.total <= len(results)
+    # Whatever went into a score is in the host's books, as it was.
+    answers = {(r.request_id, r.purpose, r.value) for r in scoring.audit(host) if isinstance(r, AnswerAudited)}
+    used = {(r.request_id, r.purpose, a.value) for r in audited for a in r.answers}
+    late = {(r.request_id, r.purpose, r.value) for r in scoring.audit(guest) if isinstance(r, AnswerLate)}
+    assert used | late <= answers
