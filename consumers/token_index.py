@@ -80,8 +80,9 @@ class TokenIndex:
         self._ids: set[str] = set()
         self._listed, self._stop = threading.Event(), threading.Event()
         self._problem = "it was not asked yet"
+        self._thread = threading.Thread(target=self._refresh, name="tokens", daemon=True)
         if self._growing is None:
-            threading.Thread(target=self._refresh, name="tokens", daemon=True).start()
+            self._thread.start()
 
     def find(self, guest: str, tokens: Sequence[bytes]) -> list[str | None]:
         """The id of each token as the source knows it; None: no such person.

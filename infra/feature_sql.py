@@ -40,8 +40,10 @@ _STATEMENT_SHARE = 0.9
 _INTEGERS = range(-(2**63), 2**63)
 
 
-def open_engine(url: str, folder: Path, seconds: float) -> sa.Engine:
+def open_engine(url: str, folder: Path, seconds: float, *, autocommit: bool = False) -> sa.Engine:
     """An engine for `url` that connects at first use; a relative SQLite file lies in `folder`.
+
+    With `autocommit` there are no transactions: each statement sees the newest values, and costs one round trip.
 
     Raises `ValueError` with a text that shows no password.
     """
@@ -52,17 +54,16 @@ def open_engine(url: str, folder: Path, seconds: float) -> sa.Engine:
         return sa.create_engine(
             parsed,
             connect_args=_connect_args(parsed.get_driver_name(), seconds),
-            # No transaction: each lookup sees the newest values, and costs one round trip.
-            isolation_level="AUTOCOMMIT",
+            **({"isolation_level": "AUTOCOMMIT"} if autocommit else {}),
             hide_parameters=True,
             pool_size=1,
             max_overflow=0,
             poolclass=sa.QueuePool,
         )
-    except ArgumentError as error:
-        raise ValueError("this is no URL of a database, such as postgresql+psycopg://user@host/name") from error
     except NoSuchModuleError as error:
         raise ValueError("SQLAlchemy does not know the kind of database that the URL names") from error
+    except ArgumentError as error:
+        raise ValueError("this is no URL of a database, such as postgresql+psycopg://user@host/name") from error
     except ModuleNotFoundError as error:
         raise ValueError(
             f"the driver {error.name} is not installed: pip install it (PostgreSQL: pip install 'isthmus[postgresql]')"
@@ -119,7 +120,7 @@ class SqlSource:
         self._id, self._normalise = settings.id, normalise
         self._schema, _, self._table_name = settings.table.rpartition(".")
         self._seconds = settings.timeout_ms / 1000
-        self._lookups = open_engine(url, folder, self._seconds)
+        self._lookups = open_engine(url, folder, self._seconds, autocommit=True)
         self._lists = open_engine(url, folder, LIST_SECONDS)
         self._name = f"the feature table {settings.table}"
         self._helper, self._list_helper = Helper(self._name), Helper(f"the list of ids of {settings.table}")
