@@ -102,7 +102,7 @@ answers = Table(
     Column("bucket", SmallInteger, nullable=False),
     #: What a host calls the person toward this guest.
     Column("token", LargeBinary),
-    Index("answers_by_account", "guest", "host", "asked_at_us"),
+    Index("answers_by_time", "asked_at_us"),
 )
 
 #: All of `AnswerLate`.
