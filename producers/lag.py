@@ -22,7 +22,24 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
-from infra.topics import commands_topic, events_topic, exchange_topic, group_id
+from infra.topics import (
+    HISTORY,
+    JOINER,
+    RECONCILER,
+    ROUTER,
+    SCORE_HOST,
+    answers_topic,
+    commands_topic,
+    events_topic,
+    exchange_topic,
+    group_id,
+    questions_topic,
+    requests_topic,
+    results_topic,
+    routed_topic,
+    score_audit_topic,
+    statements_topic,
+)
 from producers.topic_reader import (
     ANSWER_SECONDS,
     FETCH_WAIT_MS,
@@ -50,10 +67,13 @@ class TopicLag:
 
 @dataclass(frozen=True)
 class StageLag:
-    """How far one stage at one party is behind. `members` counts its processes; `None`: the group is unknown."""
+    """How far one stage, or process of scoring, at one party is behind.
+
+    `members` counts its processes; `None`: the group is unknown.
+    """
 
     party: str
-    stage: Stage
+    stage: str
     group: str
     topics: tuple[TopicLag, ...]
     members: int | None
@@ -72,7 +92,8 @@ class StageLag:
 def describe_lag(lag: StageLag, now_ms: int) -> str:
     """The sentence for one stage, such as `align at host: 3 records behind, the oldest since 14:03:22 (12 s)`."""
     who = f"{lag.stage} at {lag.party}"
-    running = "" if lag.members else " No process runs for it: isthmus party run."
+    command = "isthmus party run" if lag.stage in set(Stage) else "isthmus score run"
+    running = "" if lag.members else f" No process runs for it: {command}."
     if not lag.behind:
         return f"{who}: up to date.{running}"
     records = (
@@ -101,18 +122,34 @@ def stage_topics(party: str, stage: Stage) -> tuple[str, ...]:
     return (*topics, events_topic(party)) if stage is Stage.JOB else topics
 
 
+def scoring_topics(party: str) -> dict[str, tuple[str, ...]]:
+    """What the processes of online scoring read, by the process."""
+    return {
+        ROUTER: (requests_topic(party),),
+        SCORE_HOST: (questions_topic(party),),
+        JOINER: (routed_topic(party), answers_topic(party)),
+        HISTORY: (results_topic(party), score_audit_topic(party)),
+        RECONCILER: (statements_topic(party),),
+    }
+
+
 def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
-    """The lag of every stage of the party. Raises `BrokerUnavailableError`."""
-    inputs = {stage: stage_topics(party, stage) for stage in Stage}
+    """The lag of every stage of the party, and of scoring's processes that ever ran.
+
+    Raises `BrokerUnavailableError`.
+    """
+    scoring = scoring_topics(party)
+    inputs: dict[str, tuple[str, ...]] = {**{stage: stage_topics(party, stage) for stage in Stage}, **scoring}
     counts = check_topics(connection, tuple(topic for topics in inputs.values() for topic in topics))
     admin = AdminClient(dict(connection), logger=QUIET)
-    groups = {stage: group_id(stage, party) for stage in Stage}
+    groups = {stage: group_id(stage, party) for stage in inputs}
     members = _members(admin, tuple(groups.values()))
+    inputs = {stage: topics for stage, topics in inputs.items() if stage not in scoring or groups[stage] in members}
     positions: list[TopicPartition] = []
     for stage, topics in inputs.items():
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
         positions += _committed(admin, groups[stage], partitions)
-    # No two stages read the same topic, so one consumer can look at all of them.
+    # No two of them read the same topic, so one consumer can look at all of them.
     unread = _unread(connection, positions)
     return tuple(
         StageLag(party, stage, groups[stage], tuple(unread[topic] for topic in topics), members.get(groups[stage]))

@@ -35,6 +35,12 @@ def test_a_stage_that_nobody_runs_says_how_to_run_it() -> None:
         assert "isthmus party run" in text
 
 
+def test_a_process_of_scoring_is_run_by_another_command() -> None:
+    lag = StageLag("shop", "score-host", "vfl.shop.score-host.v1", (TopicLag("questions", 2, THEN_MS),), 0)
+    assert describe_lag(lag, THEN_MS).startswith("score-host at shop: 2 records behind")
+    assert "isthmus score run" in describe_lag(lag, THEN_MS)
+
+
 def test_counting_stops_somewhere() -> None:
     assert "more than 1000 records" in describe_lag(_lag(TopicLag("exchange", COUNT_LIMIT, THEN_MS)), THEN_MS)
 
