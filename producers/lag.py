@@ -144,11 +144,14 @@ def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
     admin = AdminClient(dict(connection), logger=QUIET)
     groups = {stage: group_id(stage, party) for stage in inputs}
     members = _members(admin, tuple(groups.values()))
-    inputs = {stage: topics for stage, topics in inputs.items() if stage not in scoring or groups[stage] in members}
     positions: list[TopicPartition] = []
-    for stage, topics in inputs.items():
+    for stage, topics in list(inputs.items()):
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
-        positions += _committed(admin, groups[stage], partitions)
+        committed = _committed(admin, groups[stage], partitions)
+        if stage in scoring and not members.get(groups[stage]) and all(p.offset < 0 for p in committed):
+            del inputs[stage]
+            continue
+        positions += committed
     # No two of them read the same topic, so one consumer can look at all of them.
     unread = _unread(connection, positions)
     return tuple(
