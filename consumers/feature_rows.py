@@ -54,6 +54,8 @@ class RowReader:
         #: That of the record before. None where the short way does not fit the schema of today.
         self._layout: _Layout | None = None
         self._fits = True
+        #: The time of the row before: rows of one load share theirs.
+        self._as_of_ms = 0
         is_same = self.read(encode(_PROBE)) == self.read(encode(_PROBE))
         self._fits, self.quick = is_same and self.quick == 1, 0
 
@@ -83,6 +85,9 @@ class RowReader:
             if data[end:start] != layout.block or data[start:stop:_VALUE_BYTES] != layout.tags or data[stop]:
                 return None
             as_of_ms, last = _read_long(data, stop + 1)
+            if as_of_ms == self._as_of_ms:
+                as_of_ms = self._as_of_ms
+            self._as_of_ms = as_of_ms
             entity_id = data[at:end].decode()
         except (IndexError, UnicodeDecodeError):
             return None

@@ -46,7 +46,14 @@ class FeatureDatabase:
         if self._owner:
             for path in (self._folder, *self._folder.rglob("*")):
                 os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        command = [self._bin / "initdb", "-D", self._data, "-U", "reader", f"--pwfile={self._folder / 'password'}"]
+        command: list[str | Path] = [
+            self._bin / "initdb",
+            "-D",
+            self._data,
+            "-U",
+            "reader",
+            f"--pwfile={self._folder / 'password'}",
+        ]
         subprocess.run(
             [*command, "--auth=scram-sha-256", "--encoding=utf8", "--no-sync"],
             check=True,
@@ -63,8 +70,8 @@ class FeatureDatabase:
         return f"postgresql+psycopg://reader:{PASSWORD}@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> Self:
-        command = [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-h", "127.0.0.1", "-F"]
-        command += ["-k", self._folder]
+        command: list[str | Path] = [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-F"]
+        command += ["-h", "127.0.0.1", "-k", self._folder]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=self._folder, stdout=log, stderr=log, **self._owner)
         self._watchdog = Watchdog(self._process.pid)
