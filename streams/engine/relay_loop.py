@@ -66,6 +66,8 @@ class RelayLoop:
         self._flight = Flight()
         self._lanes = Lanes()
         self._stopping = False
+        #: Turns that were made, for whoever watches.
+        self.turns = 0
         base: dict[str, Any] = {
             "bootstrap.servers": places.bootstrap_servers,
             **CLIENT,
@@ -118,6 +120,7 @@ class RelayLoop:
             if records:
                 self._process(records)
         self._reader.commit()
+        self.turns += 1
 
     def close(self) -> None:
         """Commit what is delivered, and leave. What is not is done again by whoever comes next."""

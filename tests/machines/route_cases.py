@@ -9,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from schemas.codec import encode
 from schemas.jobs import AlignSpec, JobSpec, PartySpec, Role, ScoreBand, ServeSpec
 from schemas.models import HalfReference, ModelHalf, ModelRegistered
+from schemas.record import Blob
 from schemas.scoring import RequestFeature, ScoreRequested
 from schemas.serving import ServingAlias, ServingVersion
 from streams.features import PersonFeatures
@@ -60,6 +62,7 @@ class Version:
         self,
         version: str,
         *,
+        guest: str = GUEST,
         seed: int = 1,
         columns: int = 4,
         serve: ServeSpec | None = None,
@@ -68,25 +71,26 @@ class Version:
         passed: bool | None = True,
     ) -> None:
         self.version = version
-        self.guest_half = make_half(GUEST, Role.GUEST, columns, seed, version)
-        self.host_half = make_half(HOST, Role.HOST, columns, seed + 1000, version)
+        self.guest_half = make_half(guest, Role.GUEST, columns, seed, version)
+        self.host_half = make_half(hosts[0], Role.HOST, columns, seed + 1000, version)
         spec = JobSpec(
             name=NAME,
-            guest=PartySpec(GUEST, "people"),
+            guest=PartySpec(guest, "people"),
             label="bad",
             hosts=tuple(PartySpec(host, "people") for host in hosts),
             align=AlignSpec(id_type),
             serve=serve or ServeSpec(bands=BANDS),
         )
-        self.digests = {party: hashlib.sha256(f"{party}{version}".encode()).digest() for party in (GUEST, *hosts)}
+        halves = {guest: self.guest_half, **dict.fromkeys(hosts, self.host_half)}
+        self.blobs = {party: Blob.of(encode(half)) for party, half in halves.items()}
         self.registered = ModelRegistered(
             name=NAME,
             version=version,
             job_id=version,
             model_sha256=hashlib.sha256(version.encode()).digest(),
             halves=tuple(
-                HalfReference(party, Role.GUEST if party == GUEST else Role.HOST, digest, b"f" * 8, b"d" * 32, "code")
-                for party, digest in sorted(self.digests.items())
+                HalfReference(party, half.role, self.blobs[party].sha256, b"f" * 8, b"d" * 32, "code")
+                for party, half in sorted(halves.items())
             ),
             metrics=(),
             rows_train=50,
