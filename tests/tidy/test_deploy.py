@@ -11,10 +11,11 @@ from typing import Any
 import click
 import pytest
 
-from consumers.supervisor import PROCESSES
+from consumers.supervisor import PROCESSES, SCORING
 from infra.broker.configuration import server_properties
 from infra.broker.jars import KAFKA_VERSION
 from infra.strict_yaml import parse_yaml
+from infra.topics import SCORING as SCORING_NAMES
 from producers.cli import main
 from schemas.jobs import PIPELINE
 from tests.tidy.sources import PACKAGES, ROOT
@@ -51,6 +52,7 @@ def _parse_with_the_cli(words: list[str]) -> str:
 def test_a_party_runs_by_the_command_that_people_run(party: str) -> None:
     assert _parse_with_the_cli(list(SERVICES[party]["command"])) == "party run"
     assert _parse_with_the_cli(list(SERVICES[f"{party}-topics"]["command"])) == "topics create"
+    assert _parse_with_the_cli(list(SERVICES[f"{party}-scoring"]["command"])) == "score run"
 
 
 def test_the_commands_in_the_comments_exist() -> None:
@@ -76,6 +78,13 @@ def test_what_party_run_starts_covers_every_stage_once_and_exists() -> None:
     assert sorted(stages) == sorted(["job", *PIPELINE])
 
 
+def test_what_score_run_starts_are_the_catalogues_processes_and_exist() -> None:
+    assert set(SCORING) == set(SCORING_NAMES)
+    for option, module in SCORING.values():
+        assert option == "-m"
+        assert importlib.util.find_spec(module) is not None, module
+
+
 def test_services_have_known_keys_and_refer_to_what_there_is() -> None:
     for name, service in SERVICES.items():
         assert set(service) <= SERVICE_KEYS, name
@@ -89,7 +98,7 @@ def test_services_have_known_keys_and_refer_to_what_there_is() -> None:
 
 def test_no_party_sees_the_home_of_another_and_nothing_is_published() -> None:
     for name, service in SERVICES.items():
-        party = name.removesuffix("-topics")
+        party = name.removesuffix("-topics").removesuffix("-scoring")
         homes = {volume.split(":")[0] for volume in service["volumes"] if ":/party" in volume}
         assert homes == ({f"{party}-home"} if party in PARTIES else set())
         assert "ports" not in service
