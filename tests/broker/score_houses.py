@@ -29,6 +29,7 @@ from infra.topics import (
 )
 from schemas.codec import decode, encode
 from schemas.deadletter import DeadLetter
+from schemas.jobs import ServeSpec
 from schemas.record import Record
 from schemas.scoring import AnswerAudited, RoutedScore, ScoreAnswer, ScoreRequested, ScoresAnswered, ScoresRouted
 from schemas.serving import ServingAlias
@@ -118,7 +119,9 @@ class ScoreHouses:
 
     def make_version(self, version: str, *, seed: int = 1, passed: bool | None = True) -> Version:
         """A version of these two; nobody knows it yet."""
-        return Version(version, guest=self.guest.name, hosts=(self.host.name,), seed=seed, passed=passed)
+        # However long a broker takes to come back, questions are not too old to be answered.
+        serve = ServeSpec(host_patience_ms=60_000)
+        return Version(version, guest=self.guest.name, hosts=(self.host.name,), seed=seed, serve=serve, passed=passed)
 
     def store(self, version: Version, *parties: Party) -> None:
         """Put the halves where they belong."""
