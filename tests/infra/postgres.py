@@ -1,44 +1,30 @@
-"""A real PostgreSQL from a wheel, that tests may kill and start again."""
+"""A real PostgreSQL with empty databases, that tests may kill and start again."""
 
 from __future__ import annotations
 
 import signal
-import warnings
-from pathlib import Path
 
-import psutil
-
-with warnings.catch_warnings():
-    # It looks for a folder of the user's session, which a machine without sessions does not have.
-    warnings.simplefilter("ignore")
-    from pgserver.postgres_server import get_server
+from tests.infra.feature_database import FeatureDatabase
 
 
-class Postgres:
-    """One server with its files in a folder; reached by a Unix socket."""
+class Postgres(FeatureDatabase):
+    """One server; ready when it is made."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = get_server(folder / "pg", cleanup_mode="stop")
+    def __init__(self) -> None:
+        super().__init__()
         self._databases = 0
+        self.start()
 
     def new_database(self) -> str:
-        """The SQLAlchemy URL of an empty database."""
+        """The SQLAlchemy URL of an empty database, with its password."""
         self._databases += 1
         name = f"history{self._databases}"
-        self._server.psql(f"create database {name};")
-        return str(self._server.get_uri(name)).replace("postgresql://", "postgresql+psycopg://", 1)
+        self.run(f"CREATE DATABASE {name}")
+        return f"{self.url.rpartition('/')[0]}/{name}"
 
     def kill(self) -> None:
-        """Every process of it ends at once; nothing is flushed, so that it has to recover."""
-        process = psutil.Process(self._server.get_pid())
-        process.send_signal(signal.SIGQUIT)
-        psutil.wait_procs([process], timeout=30)
-        assert not process.is_running()
-
-    def restart(self) -> None:
-        """Start again after `kill`."""
-        self._server.ensure_postgres_running()
-
-    def stop(self) -> None:
-        """End it in an orderly way."""
-        self._server.cleanup()
+        """All its processes end at once; nothing is flushed or said, so that it has to recover."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(30)
+        self.stop()
