@@ -38,7 +38,7 @@ from streams.engine.join_process import JoinProcess
 from streams.engine.join_slices import JoinTopics
 from streams.engine.kafka_log import KafkaLog
 from streams.engine.topics import StageTopics
-from streams.machines.score.joiner import JoinRules
+from streams.machines.score.ledger import JoinRules
 
 _log = logging.getLogger("isthmus")
 

@@ -206,7 +206,7 @@ class JoinLoop:
             drafts = [draft for draft in drafts if self._slices.get(draft.base.partition) is draft.base]
         if not drafts:
             return True
-        changes = [draft.change() for draft in drafts]
+        changes = [draft.change(self._now_ms()) for draft in drafts]
         records: list[OutputRecord] = []
         for draft, change in zip(drafts, changes, strict=True):
             records += self._write(draft)
@@ -216,7 +216,7 @@ class JoinLoop:
             case Outcome.COMMITTED:
                 self._aborts = 0
                 for draft, change in zip(drafts, changes, strict=True):
-                    draft.apply(change)
+                    draft.apply(change, self._now_ms())
                 return True
             case Outcome.ABORTED:
                 self._aborts += 1

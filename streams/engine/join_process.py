@@ -14,7 +14,7 @@ from streams.engine.ports import Log, Worker
 from streams.engine.seal import Keyring
 from streams.engine.thread_worker import ThreadWorker
 from streams.engine.transaction import Transactor
-from streams.machines.score.joiner import JoinRules
+from streams.machines.score.ledger import JoinRules
 
 _log = logging.getLogger(__name__)
 

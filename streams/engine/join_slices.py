@@ -11,7 +11,8 @@ from streams.engine.errors import TornTransactionError, UnreadableStateError
 from streams.engine.ports import OutputRecord, TopicPartition
 from streams.engine.seal import Keyring, SealError
 from streams.machines.score.deltas import Change, DeltaLog
-from streams.machines.score.joiner import Draft, JoinRules
+from streams.machines.score.joiner import Draft
+from streams.machines.score.ledger import JoinRules
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,16 @@ class JoinDraft:
         merged = {**self.base.positions, **self.positions}
         return {place: position for place, position in merged.items() if position is not None}
 
-    def change(self) -> Change:
+    def change(self, now_ms: int) -> Change:
         """What to write to the state topic."""
         positions = {place.topic: position for place, position in self.group_positions().items()}
         if self.is_rewrite:
             return self.base.log.rewrite(positions)
-        return self.base.log.write(self.scores, positions)
+        return self.base.log.write(self.scores, positions, now_ms)
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: Change, now_ms: int) -> None:
         """The transaction was committed."""
-        self.base.log.apply(self.scores, change)
+        self.base.log.apply(self.scores, change, now_ms)
         self.base.positions.update(self.positions)
 
 

@@ -20,7 +20,8 @@ from schemas.scoring import (
 from schemas.scoring_states import JoinDelta
 from streams.kernels.scorecard import POINT_QUANTUM
 from streams.machines.score.deltas import DeltaLog
-from streams.machines.score.joiner import Draft, JoinRules
+from streams.machines.score.joiner import Draft
+from streams.machines.score.ledger import JoinRules
 from streams.machines.score.verdicts import write_late, write_outcomes
 
 #: When the tests begin.
@@ -153,13 +154,13 @@ class Bench:
 
     def _settle(self, *, is_rewrite: bool) -> None:
         positions = {"routed": 1, "answers": 1}
-        change = self.log.rewrite(positions) if is_rewrite else self.log.write(self.draft, positions)
+        change = self.log.rewrite(positions) if is_rewrite else self.log.write(self.draft, positions, self.now_ms)
         for sequence in change.deleted:
             del self.state[sequence]
         for delta in change.deltas:
             assert delta.sequence not in self.state
             self.state[delta.sequence] = encode(delta)
-        self.log.apply(self.draft, change)
+        self.log.apply(self.draft, change, self.now_ms)
         self._begin()
 
     def _begin(self) -> None:

@@ -27,7 +27,7 @@ from streams.engine.partitioner import partition_of
 from streams.engine.ports import TopicPartition
 from streams.engine.seal import Keyring
 from streams.engine.transaction import Transactor
-from streams.machines.score.joiner import JoinRules
+from streams.machines.score.ledger import JoinRules
 from tests.simulation.fake_broker import Crash, FakeBroker, Fate
 from tests.simulation.fake_log import FakeClock, FakeLog, InlineWorker
 from tests.simulation.harness import MAX_ROUNDS, make_keyrings

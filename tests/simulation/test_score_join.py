@@ -20,7 +20,7 @@ from streams.engine.ports import OutputRecord, Producer, TopicPartition
 from streams.engine.seal import Keyring
 from streams.engine.transaction import Transactor
 from streams.machines.score import deltas
-from streams.machines.score.joiner import JoinRules
+from streams.machines.score.ledger import JoinRules
 from tests.machines import score_bench
 from tests.machines.score_bench import NOW_MS, answered, refused
 from tests.simulation.fake_broker import Fate
@@ -220,6 +220,7 @@ def test_a_sprawling_state_is_written_again_and_nothing_is_lost(monkeypatch: pyt
     world.route(routed("slow", deadline_ms=NOW_MS + 10**7, wait_until_ms=NOW_MS + 10**7))
     for n in range(200):
         at = NOW_MS + 100 * n
+        world.clock.advance_to(at)
         world.route(routed(f"r{n}", hosts=(), request_offset=n, appended_at_ms=at, deadline_ms=at))
         settle(world)
     latest = dict(world.broker.written(TopicPartition(TOPICS.state, 0)))

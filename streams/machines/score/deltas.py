@@ -9,15 +9,17 @@ deltas from being deleted, the whole state is written again in new ones, and all
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from schemas.scoring import RoutedScore
 from schemas.scoring_states import FinishedScores, HeldAnswer, JoinDelta, JoinPosition, RequestMark
-from streams.machines.score.joiner import (
+from streams.machines.score.delta_sizes import DELTA_BYTES, cut_group, size_of_answer, size_of_item, size_of_key
+from streams.machines.score.joiner import Draft
+from streams.machines.score.ledger import (
     HOLD_MS,
-    Draft,
     Early,
     JoinRules,
     Ledger,
@@ -30,11 +32,7 @@ from streams.machines.score.joiner import (
 
 _T = TypeVar("_T")
 
-#: About so much goes into one delta; with what is not counted and the largest single item it stays below Kafka's limit.
-DELTA_BYTES = 400_000
-#: What fields without long texts take in a delta.
-_ITEM_BYTES, _BAND_BYTES, _ANSWER_BYTES, _KEY_BYTES = 300, 20, 150, 4
-#: Finished requests are forgotten together with others of so long a time.
+#: What was seen and what is forgotten within so long a time is taken together.
 STEP_MS = 1_000
 #: The state is written again when its deltas tell this many times what it holds, and so many things more.
 SPRAWL_FACTOR, SPRAWL_ENTRIES = 4, 20_000
@@ -75,6 +73,8 @@ class DeltaLog:
         self._steps: dict[int, dict[int, list[str]]] = {}
         #: The same ends as heaps.
         self._ends: dict[int, list[int]] = {}
+        #: Partition of the request topic -> when we saw it up to where; at most one note a step.
+        self._seen: dict[int, deque[tuple[int, Mark]]] = {}
 
     @classmethod
     def restore(cls, rules: JoinRules, deltas: Iterable[JoinDelta], now_ms: int) -> DeltaLog:
@@ -114,13 +114,13 @@ class DeltaLog:
 
     # --- writing ---
 
-    def write(self, draft: Draft, positions: Mapping[str, int]) -> Change:
+    def write(self, draft: Draft, positions: Mapping[str, int], now_ms: int) -> Change:
         """What tells of the draft; `positions` are those of all input topics after it."""
+        self._follow(now_ms)
         groups = _group((partition, forget_ms, key) for key, (partition, forget_ms) in draft.finished.items())
         waiting = [w.item for key, w in draft.waiting.items() if w is not None and key not in self.ledger.waiting]
         held = [each for key in dict.fromkeys((*draft.waiting, *draft.early)) for each in self._new_answers(draft, key)]
-        ends = {**self.ledger.marks, **draft.marks}
-        deltas = self._pack(positions, ends, draft.released, waiting, held, groups)
+        deltas = self._pack(positions, draft.released, waiting, held, groups)
         return Change(tuple(deltas), tuple(self._deletable()))
 
     def rewrite(self, positions: Mapping[str, int]) -> Change:
@@ -134,10 +134,10 @@ class DeltaLog:
         waiting = [each.item for each in ledger.waiting.values()]
         held = [held for each in ledger.waiting.values() for held in each.answers]
         held += [held for each in ledger.early.values() for held in each.answers]
-        deltas = self._pack(positions, ledger.marks, (), waiting, held, groups)
+        deltas = self._pack(positions, (), waiting, held, groups)
         return Change(tuple(deltas), tuple(self.stored), is_whole=True)
 
-    def apply(self, draft: Draft, change: Change) -> None:
+    def apply(self, draft: Draft, change: Change, now_ms: int) -> None:
         """The draft's transaction, with this change, was committed."""
         ledger = self.ledger
         for sequence in change.deleted:
@@ -150,7 +150,7 @@ class DeltaLog:
             self._store(delta)
         _overlay(ledger.waiting, draft.waiting)
         _overlay(ledger.early, draft.early)
-        ledger.marks.update(draft.marks)
+        self._note(draft.seen, now_ms)
         for entry in draft.due:
             heapq.heappush(ledger.due, entry)
         self._forget()
@@ -169,7 +169,6 @@ class DeltaLog:
     def _pack(
         self,
         positions: Mapping[str, int],
-        marks: Mapping[int, Mark],
         released: Sequence[str],
         waiting: Sequence[RoutedScore],
         held: Sequence[HeldAnswer],
@@ -177,13 +176,15 @@ class DeltaLog:
     ) -> Iterator[JoinDelta]:
         """One delta, or several where one would be too large; what is told first comes first."""
         at = tuple(JoinPosition(topic, position) for topic, position in positions.items())
-        seen = tuple(RequestMark(partition, mark.offset, mark.appended_ms) for partition, mark in marks.items())
+        seen = tuple(
+            RequestMark(partition, mark.offset, mark.appended_ms) for partition, mark in self.ledger.marks.items()
+        )
         sequence = self.next_sequence
         parts: list[tuple[int, str | RoutedScore | HeldAnswer | FinishedScores]] = [
-            *((_KEY_BYTES + 4 * len(key), key) for key in released),
-            *((_size_of_item(item), item) for item in waiting),
-            *((_size_of_answer(each), each) for each in held),
-            *(part for group in groups for part in _cut(group)),
+            *((size_of_key(key), key) for key in released),
+            *((size_of_item(item), item) for item in waiting),
+            *((size_of_answer(each), each) for each in held),
+            *(part for group in groups for part in cut_group(group)),
         ]
         start = 0
         while start < len(parts) or sequence == self.next_sequence:
@@ -242,6 +243,22 @@ class DeltaLog:
                 return
             yield sequence
 
+    def _note(self, seen: Mapping[int, Mark], now_ms: int) -> None:
+        for partition, mark in seen.items():
+            notes = self._seen.setdefault(partition, deque())
+            if notes and notes[-1][0] > now_ms - STEP_MS:
+                notes[-1] = (notes[-1][0], notes[-1][1].join(mark))
+            else:
+                notes.append((now_ms, mark))
+
+    def _follow(self, now_ms: int) -> None:
+        """Let the marks follow what was seen long enough ago."""
+        marks = self.ledger.marks
+        for partition, notes in self._seen.items():
+            while notes and notes[0][0] <= now_ms - self.ledger.rules.settle_ms:
+                _, mark = notes.popleft()
+                marks[partition] = marks.get(partition, mark).join(mark)
+
     def _forget(self) -> None:
         for partition, ends in self._ends.items():
             mark_ms = self._mark_ms(partition)
@@ -273,27 +290,3 @@ def _group(finished: Iterable[tuple[int, int, str]]) -> list[FinishedScores]:
     for partition, forget_ms, key in finished:
         groups.setdefault((partition, -(-forget_ms // STEP_MS) * STEP_MS), []).append(key)
     return [FinishedScores(partition, end_ms, tuple(keys)) for (partition, end_ms), keys in groups.items()]
-
-
-def _cut(group: FinishedScores) -> Iterator[tuple[int, FinishedScores]]:
-    """Pieces of a group, none larger than a delta, with their sizes."""
-    start, size = 0, 0
-    for position, key in enumerate(group.keys):
-        more = _KEY_BYTES + 4 * len(key)
-        if size + more > DELTA_BYTES and position > start:
-            yield size, replace(group, keys=group.keys[start:position])
-            start, size = position, 0
-        size += more
-    yield size, replace(group, keys=group.keys[start:])
-
-
-def _size_of_item(item: RoutedScore) -> int:
-    texts = (item.request_id, item.model, item.version, item.alias, item.party, item.detail, *item.hosts)
-    bands = sum(_BAND_BYTES + 4 * (len(band.name) + len(band.decision)) for band in item.bands)
-    return _ITEM_BYTES + 4 * sum(map(len, texts)) + bands
-
-
-def _size_of_answer(held: HeldAnswer) -> int:
-    answer = held.answer
-    texts = (answer.request_id, answer.model, answer.version, answer.detail, held.host)
-    return _ANSWER_BYTES + 4 * sum(map(len, texts))

@@ -10,19 +10,31 @@ Each (request, purpose) gets exactly one outcome. Its first item counts, others 
     what comes then and was published after that   is no request but an echo: a complaint, never an outcome
 
 All times in this are the broker's, as it appended to the request topic, and marks are kept for each of its partitions:
-how long anything lay in a backlog and how wrong other clocks are does not matter. It is exact if routers write the
-items of a request partition in its order and leave none out, if requests with one id lie in one partition, as with
-every producer that uses the id as the key, and if the broker's clock is not set back by more than `remember`.
+how long anything lay in a backlog and how wrong other clocks are does not matter. A mark follows what was seen after
+half of `remember`, by our clock, because routers may write what took them long after what did not. It is exact if that
+is enough for them, if requests with one id lie in one partition, as with every producer that uses the id as the key,
+and if the broker's clock is not set back by more than `remember`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
-from schemas.scoring import Purpose, RoutedScore, ScoreAnswer
+from schemas.scoring import RoutedScore, ScoreAnswer
 from schemas.scoring_states import HeldAnswer
+from streams.machines.score.ledger import (
+    HOLD_MS,
+    LONGEST_MEMORY_MS,
+    Early,
+    Ledger,
+    Mark,
+    Waiting,
+    choose_answers,
+    due_of,
+    key_of,
+)
 from streams.machines.score.verdicts import (
     Verdict,
     fault_of_answer,
@@ -32,68 +44,6 @@ from streams.machines.score.verdicts import (
     judge_arrival,
     judge_overload,
 )
-
-#: For how long an answer waits for a request: longer than any router takes from asking to writing its own part.
-HOLD_MS = 60_000
-#: A host's answer is waited for this long after we took the request up, whatever `wait_until_ms` says, but not beyond
-#: the deadline: after a rest of ours the answers lie in the log already, and are as good as before.
-GRACE_MS = 500
-#: A deadline further away than this counts as this: nothing is remembered for ever.
-LONGEST_MEMORY_MS = 86_400_000
-_PREFIXES = {purpose: f"{purpose.value}/" for purpose in Purpose}
-
-
-@dataclass(frozen=True)
-class JoinRules:
-    """The settings of one party's joiner. `most_early` bounds the keys with answers that came before their request."""
-
-    party: str
-    most_waiting: int = 20_000
-    remember_ms: int = 120_000
-    most_early: int = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A request that some of its hosts have not answered."""
-
-    item: RoutedScore
-    due_ms: int
-    answers: tuple[HeldAnswer, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Early:
-    """Answers to a request that is not there, until they are let go."""
-
-    due_ms: int
-    answers: tuple[HeldAnswer, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a partition of the request topic was taken up: the highest offset, and the latest time of appending."""
-
-    offset: int = -1
-    appended_ms: int = 0
-
-
-@dataclass
-class Ledger:
-    """What was committed for one partition. Changed by `deltas.apply` only, but for `due`, which a draft may empty."""
-
-    rules: JoinRules
-    waiting: dict[str, Waiting] = field(default_factory=dict)
-    early: dict[str, Early] = field(default_factory=dict)
-    #: Keys of requests with outcomes. Texts and numbers only: the garbage collector need not look at them one by one.
-    finished: dict[str, int] = field(default_factory=dict)
-    marks: dict[int, Mark] = field(default_factory=dict)
-    #: When waiting and early ones are due; those that are neither any more are passed over.
-    due: list[tuple[int, str]] = field(default_factory=list)
-
-    def next_due_ms(self) -> int | None:
-        """When the next request or answer has waited enough."""
-        return self.due[0][0] if self.due else None
 
 
 class Draft:
@@ -106,7 +56,8 @@ class Draft:
         self.early: dict[str, Early | None] = {}
         #: Keys -> partition in the request topic, and when it can be forgotten.
         self.finished: dict[str, tuple[int, int]] = {}
-        self.marks: dict[int, Mark] = {}
+        #: How far the items of this draft lie in the request topic.
+        self.seen: dict[int, Mark] = {}
         #: Keys of committed early answers that were let go.
         self.released: list[str] = []
         self.verdicts: list[Verdict] = []
@@ -135,7 +86,7 @@ class Draft:
         complaints: list[str] = []
         remember_ms = self.base.rules.remember_ms
         for item in items:
-            mark = self._mark(item.request_partition)
+            mark = self.base.marks.get(item.request_partition, Mark())
             key = key_of(item.request_id, item.purpose)
             last_ms = item.deadline_ms + remember_ms
             if self._is_known(key) or (item.request_offset < mark.offset and last_ms < mark.appended_ms):
@@ -147,9 +98,8 @@ class Draft:
                 complaints.append(f"request {item.request_id!r} was published {late_ms} ms after its own deadline")
             else:
                 self._open(key, item, now_ms)
-            self.marks[item.request_partition] = Mark(
-                max(mark.offset, item.request_offset), max(mark.appended_ms, item.appended_at_ms)
-            )
+            place = Mark(item.request_offset, item.appended_at_ms)
+            self.seen[item.request_partition] = self.seen.get(item.request_partition, place).join(place)
         return complaints
 
     def take_answers(self, host: str, answers: Iterable[ScoreAnswer], now_us: int) -> list[str]:
@@ -244,7 +194,8 @@ class Draft:
 
     def _finish(self, key: str, verdict: Verdict) -> None:
         item = verdict.item
-        known_ms = max(item.deadline_ms, item.appended_at_ms, self._mark(item.request_partition).appended_ms)
+        mark = self.base.marks.get(item.request_partition, Mark())
+        known_ms = max(item.deadline_ms, item.appended_at_ms, mark.appended_ms)
         forget_ms = min(known_ms, item.appended_at_ms + LONGEST_MEMORY_MS) + self.base.rules.remember_ms
         self.finished[key] = (item.request_partition, forget_ms)
         self.verdicts.append(verdict)
@@ -272,28 +223,6 @@ class Draft:
 
     def _early(self, key: str) -> Early | None:
         return self.early[key] if key in self.early else self.base.early.get(key)
-
-    def _mark(self, partition: int) -> Mark:
-        return self.marks.get(partition) or self.base.marks.get(partition) or Mark()
-
-
-def key_of(request_id: str, purpose: Purpose) -> str:
-    """What an outcome belongs to."""
-    return _PREFIXES[purpose] + request_id
-
-
-def due_of(item: RoutedScore, taken_ms: int) -> int:
-    """Until when a request that was taken up then waits for hosts."""
-    return min(item.deadline_ms, max(item.wait_until_ms, taken_ms + GRACE_MS))
-
-
-def choose_answers(item: RoutedScore, answers: Sequence[HeldAnswer]) -> tuple[HeldAnswer, ...]:
-    """Of answers that came before the request: the first of each host that fits it."""
-    chosen: dict[str, HeldAnswer] = {}
-    for held in answers:
-        if fits(item, held):
-            chosen.setdefault(held.host, held)
-    return tuple(chosen.values())
 
 
 def _question(held: HeldAnswer) -> tuple[str, str, str]:
