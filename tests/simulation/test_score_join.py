@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from streams.engine.errors import EngineError, TornTransactionError
 from streams.engine.join_process import SEAL_PURPOSE
 from streams.engine.join_slices import JoinSlice, JoinStateLog
 from streams.engine.messages import MessageSeal
-from streams.engine.ports import OutputRecord, Producer, TopicPartition
+from streams.engine.ports import NotYetError, OutputRecord, Producer, TopicPartition
 from streams.engine.seal import Keyring
 from streams.engine.transaction import Transactor
 from streams.machines.score import deltas
@@ -24,7 +25,7 @@ from streams.machines.score.ledger import JoinRules
 from tests.machines import score_bench
 from tests.machines.score_bench import NOW_MS, answered, refused
 from tests.simulation.fake_broker import Fate
-from tests.simulation.fake_log import FakeProducer
+from tests.simulation.fake_log import FakeLog, FakeProducer
 from tests.simulation.harness import crash_at, make_keyrings, suffer
 from tests.simulation.join_world import GROUP, GUEST, TOPICS, JoinWorld, Told, pause_at
 
@@ -398,3 +399,35 @@ def test_partitions_that_move_while_requests_wait_change_nothing() -> None:
             world.round()
             world.broker.expire(GROUP, f"joiner.{seed % 2}")
         check(world.run(), f"partitions moved, seed {seed}")
+
+
+def test_what_was_joined_of_partitions_that_were_lost_in_between_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one partition was restored, another went to somebody else, who did its work, and came back."""
+    world = make_world(partitions=2)
+    process = world.processes[0] = world.make(0)
+    process.start()
+    log = process._log
+    assert isinstance(log, FakeLog)
+    original, calls = log.committed, itertools.count()
+
+    def committed(places: Collection[TopicPartition]) -> dict[TopicPartition, int | None]:
+        if {place.partition for place in places} == {1} and next(calls) == 0:
+            raise NotYetError("not yet")
+        return original(places)
+
+    def keep_alive() -> None:
+        monkeypatch.undo()
+        twin = world.make(-1)
+        twin.start()
+        while twin.loop.turn(0) or not twin.loop.is_whole:
+            pass
+        assert twin.loop._slices.keys() == {0} and twin.loop._slices[0].log.ledger.finished
+        world.broker.expire(GROUP, "joiner.-1")
+        log._serve_group()
+
+    monkeypatch.setattr(log, "committed", committed)
+    process.loop.turn(0)
+    assert process.loop._slices.keys() == {0}
+    monkeypatch.setattr(log, "keep_alive", keep_alive)
+    process.loop.turn(0)
+    check(world.run(), "partitions moved")
