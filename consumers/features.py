@@ -92,6 +92,10 @@ class DatasetSource:
         """All ids of the table, in its order."""
         return self._dataset.ids
 
+    def ids_after(self, position: int) -> tuple[list[str], int]:
+        """As `token_index.GrowingSource`: a table does not grow, so nobody has to ask again and again."""
+        return list(self._dataset.ids[position:]), len(self._dataset.ids)
+
     def close(self) -> None:
         """Nothing to let go of."""
 

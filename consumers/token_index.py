@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 #: How often a source is asked for its ids that says nothing about it.
 REFRESH_SECONDS = 60.0
-#: How long the first lookups wait for the first list; longer than a dict or a small table takes.
+#: How long after its making an index lets lookups wait for the first list; then they fail at once.
 FIRST_SECONDS = 1.0
 #: Pause after a list that could not be had.
 RETRY_SECONDS = 5.0
@@ -80,6 +81,7 @@ class TokenIndex:
         self._ids: set[str] = set()
         self._listed, self._stop = threading.Event(), threading.Event()
         self._problem = "it was not asked yet"
+        self._until = time.monotonic() + FIRST_SECONDS
         self._thread = threading.Thread(target=self._refresh, name="tokens", daemon=True)
         if self._growing is None:
             self._thread.start()
@@ -90,7 +92,7 @@ class TokenIndex:
         Raises `FeatureSourceError` while nobody is known yet because the source gave no list, and `SealError` for a
         guest without a key.
         """
-        if self._growing is None and not self._listed.wait(FIRST_SECONDS):
+        if self._growing is None and not self._listed.wait(max(0.0, self._until - time.monotonic())):
             raise FeatureSourceError(f"the features' list of persons could not be had: {self._problem}")
         with self._lock:
             index = self._guests.get(guest)

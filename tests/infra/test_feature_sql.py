@@ -180,7 +180,10 @@ def test_a_column_that_is_added_later_is_found(
     database.run("ALTER TABLE grows ADD COLUMN y integer DEFAULT 9")
     assert _values(source.fetch(["a"], ["x", "y"])) == [{"x": 1.0, "y": 9.0}]
     database.run("ALTER TABLE grows DROP COLUMN x")
+    monkeypatch.setattr(feature_sql, "LOOK_AGAIN_SECONDS", 3_600.0)
     with pytest.raises(FeatureSourceError, match="42703"):
+        source.fetch(["a"], ["x"])
+    with pytest.raises(FeatureSourceError, match="no column 'x'; it has: id, y"):
         source.fetch(["a"], ["x"])
     assert _values(source.fetch(["a"], ["y"])) == [{"y": 9.0}]
 
@@ -265,6 +268,7 @@ def test_no_password_and_no_value_is_in_errors_or_logs(
     database: FeatureDatabase, open_source: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.INFO, logger="sqlalchemy.engine")
     database.run(
         "CREATE TABLE secret_base (id text, x text)",
         "INSERT INTO secret_base VALUES ('canary-id', 'canary-value')",
