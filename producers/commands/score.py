@@ -19,6 +19,7 @@ from rich.text import Text
 from infra.settings import PartySettings, load_settings
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, print_json
+from producers.commands.score_books import history, reconcile
 from producers.score_client import DEADLINE_MS, ScoreClient, ScoreClientError
 from producers.score_follow import follow_results
 from producers.score_load import LoadReport, LoadRun, parse_ids
@@ -219,3 +220,7 @@ def _client(settings: PartySettings, most_in_flight: int | None = None) -> Score
     if most_in_flight is None:
         return ScoreClient(settings.party, connection_of(settings))
     return ScoreClient(settings.party, connection_of(settings), most_in_flight=most_in_flight)
+
+
+score.add_command(history)
+score.add_command(reconcile)
