@@ -403,7 +403,7 @@ def test_partitions_that_move_while_requests_wait_change_nothing() -> None:
 
 def test_what_was_joined_of_partitions_that_were_lost_in_between_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one partition was restored, another went to somebody else, who did its work, and came back."""
-    world = make_world(partitions=2)
+    world = make_world(partitions=2, poll_records=100)
     process = world.processes[0] = world.make(0)
     process.start()
     log = process._log
