@@ -19,7 +19,7 @@ from consumers.wiring import WORLD_FAILED
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
-from infra.topics import dead_letter_topic, group_id, transactional_id
+from infra.topics import SCORE_HOST, dead_letter_topic, group_id, score_audit_topic, transactional_id
 from schemas.jobs import JobSpec
 from schemas.record import Record
 from schemas.scoring import ScoreReason
@@ -113,6 +113,8 @@ def relay_places(party: Party, process: str, slot: int, input_topic: str) -> Rel
         dead_letter=dead_letter_topic(party.name),
         group_id=group_id(process, party.name),
         instance_id=transactional_id(process, party.name, slot),
+        # A host's books. (A router writes none.)
+        patient=frozenset({score_audit_topic(party.name)}) if process == SCORE_HOST else frozenset(),
         properties=party.settings.kafka,
     )
 

@@ -40,6 +40,8 @@ MOST_OUTPUTS = 40_000
 ROOM_SECONDS = 0.02
 #: For deliveries, before partitions are given away and before the end. What is late is done again by the next owner.
 HAND_OVER_SECONDS = 2.0
+#: What nobody waits for is gathered for so long; far less than until the next commit.
+PATIENT_LINGER_MS = 20
 #: librdkafka gives up on a record after five minutes by default; a broker may be away for longer.
 _FOR_EVER = 0
 
@@ -76,16 +78,20 @@ class RelayLoop:
             "logger": _log,
         }
         self._reader = RelayReader(places, base, timeouts or KafkaTimeouts(), self._flight, self._deliver)
-        self._producer = Producer(
-            {
-                **base,
-                **PRODUCER,
-                "enable.idempotence": True,
-                "acks": "all",
-                "message.timeout.ms": _FOR_EVER,
-                "error_cb": self._reader.on_error,
-            }
-        )
+        properties: dict[str, Any] = {
+            **base,
+            **PRODUCER,
+            "enable.idempotence": True,
+            "acks": "all",
+            "message.timeout.ms": _FOR_EVER,
+            "error_cb": self._reader.on_error,
+        }
+        self._producer = Producer(properties)
+        self._producers = [self._producer]
+        self._patient = self._producer
+        if places.patient:
+            self._patient = Producer({**properties, "linger.ms": PATIENT_LINGER_MS})
+            self._producers.append(self._patient)
 
     def run(self) -> None:
         """Process until `stop` is called. Raises `EngineError`; whatever it raises, starting again is safe."""
@@ -107,13 +113,14 @@ class RelayLoop:
 
     def turn(self) -> None:
         """Read what is there, and see to what is under way."""
-        self._producer.poll(0)
+        for producer in self._producers:
+            producer.poll(0)
         self._collect()
         self._flight.reap()
         self._check_end()
         if self._flight.outputs > self._most_outputs or self._flight.records > MOST_RECORDS:
             self._reader.hold()
-            self._producer.poll(ROOM_SECONDS)
+            self._make_room()
         else:
             records = self._reader.poll(self._poll_records)
             self._check_end()
@@ -127,14 +134,20 @@ class RelayLoop:
         self._lanes.close()
         self._deliver()
         self._reader.close(HAND_OVER_SECONDS)
-        with contextlib.suppress(KafkaException):
-            self._producer.purge()
+        for producer in self._producers:
+            with contextlib.suppress(KafkaException):
+                producer.purge()
 
     def _deliver(self) -> None:
         """Have the broker take as much as it will in a short time."""
-        with contextlib.suppress(KafkaException):
-            self._producer.flush(HAND_OVER_SECONDS)
+        for producer in self._producers:
+            with contextlib.suppress(KafkaException):
+                producer.flush(HAND_OVER_SECONDS)
         self._flight.reap()
+
+    def _make_room(self) -> None:
+        for producer in self._producers:
+            producer.poll(ROOM_SECONDS / len(self._producers))
 
     # --- handling ---
 
@@ -190,16 +203,17 @@ class RelayLoop:
         self._produce([make_dead_letter(places.dead_letter, places.party, places.process, record, reason)], parcel)
 
     def _produce(self, outputs: Sequence[OutputRecord], parcel: Parcel) -> None:
-        produce, delivered = self._producer.produce, parcel.delivered
+        delivered, patient = parcel.delivered, self._places.patient
         for output in outputs:
             parcel.add()
+            produce = (self._patient if output.topic in patient else self._producer).produce
             while True:
                 try:
                     produce(output.topic, output.value, output.key, output.partition, on_delivery=delivered)
                     break
                 except BufferError:
                     # librdkafka's own queue is full: its bound is in bytes.
-                    self._producer.poll(ROOM_SECONDS)
+                    self._make_room()
                     self._check_end()
                 except KafkaException as error:
                     raise LogUnavailableError(f"cannot write to {output.topic}: {text_of(error)}") from error

@@ -77,14 +77,23 @@ class Toy:
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None
 
-    def make_loop(self, output: str = "") -> RelayLoop:
-        places = RelayPlaces("toys", "echo", self.bootstrap, self.input, self.letters, self.name, f"{self.name}-0")
+    def make_loop(self, output: str = "", *, is_patient: bool = False) -> RelayLoop:
         self.echo = Echo(output or self.output)
+        places = RelayPlaces(
+            party="toys",
+            process="echo",
+            bootstrap_servers=self.bootstrap,
+            input=self.input,
+            dead_letter=self.letters,
+            group_id=self.name,
+            instance_id=f"{self.name}-0",
+            patient=frozenset({self.echo.output}) if is_patient else frozenset(),
+        )
         timeouts = KafkaTimeouts(session_ms=6_000, heartbeat_ms=600)
         return RelayLoop(places, self.echo, timeouts=timeouts, **self.options)
 
-    def start(self, output: str = "") -> None:
-        self.loop = loop = self.make_loop(output)
+    def start(self, output: str = "", *, is_patient: bool = False) -> None:
+        self.loop = loop = self.make_loop(output, is_patient=is_patient)
 
         def run() -> None:
             try:
@@ -151,10 +160,11 @@ def _numbered(count: int, name: str = "") -> list[bytes]:
     return [f"{name}{number:05}".encode() for number in range(count)]
 
 
-def test_records_are_handled_in_order_and_together(make_toy: Callable[..., Toy]) -> None:
+@pytest.mark.parametrize("is_patient", [False, True])
+def test_records_are_handled_in_order_and_together(make_toy: Callable[..., Toy], is_patient: bool) -> None:
     toy = make_toy()
     toy.put(*_numbered(3_000))
-    toy.start()
+    toy.start(is_patient=is_patient)
     assert toy.echoes(3_000) == _numbered(3_000)
     assert max(toy.echo.handled) > 100, "what is there is taken at once"
     assert max(toy.echo.handled) <= 500
@@ -261,13 +271,14 @@ def test_slow_work_that_fails_becomes_dead_letters_too(make_toy: Callable[..., T
     assert toy.position() == 2
 
 
+@pytest.mark.parametrize("is_patient", [False, True])
 def test_a_record_that_the_broker_refuses_ends_the_process_before_its_position_moves(
-    make_toy: Callable[..., Toy], make_topic: Callable[..., str]
+    make_toy: Callable[..., Toy], make_topic: Callable[..., str], is_patient: bool
 ) -> None:
     toy = make_toy()
     small = make_topic(f"{toy.name}-small", max_message_bytes="200")
     toy.put(b"x" * 2_000)
-    toy.start(output=small)
+    toy.start(output=small, is_patient=is_patient)
     assert toy.thread is not None
     toy.thread.join(DEADLINE_SECONDS)
     assert isinstance(toy.error, LogUnavailableError) and small in str(toy.error)

@@ -463,6 +463,24 @@ def test_no_shadow_follows_a_version_that_was_asked_for_by_name(shelf: Shelf) ->
     assert [ask.purpose for _, ask in take(shelf, make_request(model=f"{NAME}/job-1")).asks] == [Purpose.LIVE]
 
 
+def test_many_versions_score_side_by_side() -> None:
+    versions = [Version(f"job-{number}", seed=number, columns=1 + number % 5) for number in range(60)]
+    shelf = Shelf(*versions)
+    tables = {version.version: make_rows(version.guest_half, IDS, seed=place) for place, version in enumerate(versions)}
+    requests = [
+        make_request(f"{version.version}-{person}", entity_id=person, model=version.key)
+        for person in IDS
+        for version in versions
+    ]
+    groups = group(take(shelf, *requests).taken)
+    assert len(groups) == len(versions) and {len(found.items) for found in groups} == {len(IDS)}
+    for version, found in zip(versions, groups, strict=True):
+        rows, table = tables[version.version]
+        items = conclude(found, rows, GUEST)
+        assert [item.request_id for item in items] == [f"{version.version}-{person}" for person in IDS]
+        assert [item.guest_logit for item in items] == score_half(table, to_kernel(version.guest_half)).tolist()
+
+
 # --- parity ---
 
 
