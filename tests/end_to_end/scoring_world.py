@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,13 @@ from consumers.exits import PARENT_PIPE
 from consumers.party import open_party
 from infra.broker import EmbeddedBroker
 from infra.topics import results_topic, score_audit_topic
+from producers.job_view import JobStatus
 from producers.model_reader import find_model, load_half, read_models
 from producers.score_client import ScoreClient
 from producers.serving_client import Serving, read_serving
 from producers.topic_reader import connection_of
 from schemas.codec import decode
+from schemas.jobs import ServeSpec
 from schemas.models import ModelRegistered
 from schemas.record import Record
 from schemas.scoring import ScoreJoined
@@ -34,6 +36,8 @@ from streams.machines.evaluate.start import arrays_of
 from tests.end_to_end.world import DATASET, DEADLINE_SECONDS, House, World, read_all, running_world
 
 GUEST_PROCESSES = ("score-router", "score-joiner", "score-history", "score-reconciler")
+#: How long a request waits for the host.
+PATIENCE_MS = 8_000
 HOST_PROCESSES = ("score-host", "score-history", "score-reconciler")
 
 
@@ -46,6 +50,15 @@ def isthmus(*arguments: str) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class Run:
+    """A supervisor and what it belongs to."""
+
+    house: House
+    slot: int
+    process: subprocess.Popen[bytes]
+
+
 @dataclass
 class Scoring:
     """What scores, and how to ask."""
@@ -53,11 +66,18 @@ class Scoring:
     world: World
     broker: EmbeddedBroker
     model: ModelRegistered
-    runs: list[tuple[House, subprocess.Popen[bytes]]] = field(default_factory=list)
+    #: A later version of it.
+    second: ModelRegistered
+    runs: list[Run] = field(default_factory=list)
 
     @property
-    def key(self) -> str:
-        return f"{self.model.name}/{self.model.version}"
+    def keys(self) -> set[str]:
+        """Both versions, as the serving topic names them."""
+        return {f"{model.name}/{model.version}" for model in (self.model, self.second)}
+
+    def set_alias(self, *arguments: str) -> None:
+        """`isthmus model alias small@live ...`."""
+        isthmus("model", "alias", "small@live", *arguments, "--home", str(self.world.guest.home))
 
     def client(self) -> ScoreClient:
         """A client of the guest's."""
@@ -87,7 +107,7 @@ class Scoring:
                 start_new_session=True,
                 env={**os.environ, PARENT_PIPE: "1"},
             )
-        self.runs.append((house, process))
+        self.runs.append(Run(house, slot, process))
 
     def start_all(self) -> None:
         """Everything but parity checks and views."""
@@ -96,18 +116,24 @@ class Scoring:
 
     def stop(self, house: House | None = None) -> None:
         """End the processes of one house, or of both."""
-        ended = [(owner, process) for owner, process in self.runs if house in (None, owner)]
-        for _, process in ended:
-            process.terminate()
-        for owner, process in ended:
+        self._end([run for run in self.runs if house in (None, run.house)])
+
+    def stop_slot(self, slot: int) -> None:
+        """End the processes of this slot, at both houses."""
+        self._end([run for run in self.runs if run.slot == slot])
+
+    def _end(self, ended: list[Run]) -> None:
+        for run in ended:
+            run.process.terminate()
+        for run in ended:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
-            self.runs.remove((owner, process))
+                run.process.wait(20)
+            if run.process.poll() is None:
+                run.process.kill()
+                run.process.wait()
+            if run.process.stdin is not None:
+                run.process.stdin.close()
+            self.runs.remove(run)
 
     def kill(self, house: House, name: str) -> None:
         """SIGKILL, proven: the process is gone, and its supervisor saw it end by signal 9."""
@@ -130,11 +156,12 @@ class Scoring:
         """What the serving topic says."""
         return read_serving(self.world.guest.settings)
 
-    def offline_points(self, entity_ids: list[str]) -> dict[str, tuple[int, int]]:
+    def offline_points(self, entity_ids: list[str], model: ModelRegistered | None = None) -> dict[str, tuple[int, int]]:
         """(Logit, points) of persons that both know, from the tables and the halves alone."""
+        model = model or self.model
         logits: dict[str, list[int]] = {}
         for house, table in ((self.world.guest, self.world.tables.guest), (self.world.host, self.world.tables.host)):
-            half = load_half(open_party(house.home), self.model)
+            half = load_half(open_party(house.home), model)
             rows = table.set_index("id").loc[entity_ids, list(half.columns)].to_numpy(dtype=np.float64)
             part = score_half(rows, arrays_of(half))
             if house is self.world.host:
@@ -144,7 +171,7 @@ class Scoring:
                 values = [int(value) for value in part]
             for entity_id, value in zip(entity_ids, values, strict=True):
                 logits.setdefault(entity_id, []).append(value)
-        serve = self.model.spec.serve
+        serve = model.spec.serve
         return {
             entity_id: (sum(parts), count_points(sum(parts), serve.base_points, serve.points_to_double_odds))
             for entity_id, parts in logits.items()
@@ -176,23 +203,28 @@ def await_so(condition: Callable[[], bool], what: str, seconds: float = DEADLINE
 
 @contextmanager
 def scoring_world(folder: Path, broker: EmbeddedBroker, parties: tuple[str, str]) -> Iterator[Scoring]:
-    """Train a small model, load both tables as features, check the model and give it the alias `live`."""
+    """Train two versions of a small model, load both tables as features, check the versions, and serve the first."""
     with running_world(folder, broker.bootstrap, parties) as world:
-        view = world.run(world.spec())
-        assert view.ended
-        world.await_end(view.job_id)
+        # A busy machine may be slow; what is late is a test of its own.
+        serve = ServeSpec(host_patience_ms=PATIENCE_MS)
+        specs = [world.spec(serve=serve), world.spec(serve=serve, train=replace(world.spec().train, l2=60.0))]
+        jobs = [world.submit(spec) for spec in specs]
+        for job_id in jobs:
+            view = world.await_end(job_id)
+            assert view.status is JobStatus.SUCCEEDED, view
         for house in world.houses:
             house.stop()
-        model = find_model(read_models(world.guest.settings), "small")
-        scoring = Scoring(world, broker, model)
+        models = read_models(world.guest.settings)
+        first, second = (find_model(models, f"small/{job_id}") for job_id in jobs)
+        scoring = Scoring(world, broker, first, second)
         features = ",".join(world.tables.guest_features)
         isthmus("features", "load", "--dataset", DATASET, "--columns", features, "--home", str(world.guest.home))
         isthmus("features", "load", "--dataset", DATASET, "--home", str(world.host.home))
         try:
             scoring.start(world.guest, "score-parity")
             scoring.start_all()
-            await_so(lambda: scoring.key in scoring.serving().versions, "the model is checked")
-            isthmus("model", "alias", "small@live", model.version, "--home", str(world.guest.home))
+            await_so(lambda: scoring.keys <= scoring.serving().versions.keys(), "the versions are checked")
+            scoring.set_alias(scoring.model.version)
             yield scoring
         finally:
             scoring.stop()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from infra.broker import EmbeddedBroker
+from infra.topics import group_id
 from producers.score_client import ScoreClient
+from producers.score_load import LoadReport, LoadRun
 from schemas.scoring import AnswerAudited, Outcome, Purpose, ScoreAudited, ScoreReason
 from tests.end_to_end.scoring_world import HOST_PROCESSES, Scoring, await_so, isthmus, scoring_world
+from tests.end_to_end.world import House
 
 DEADLINE_MS = 20_000
 
@@ -29,11 +34,13 @@ def _common(scoring: Scoring) -> list[str]:
 
 
 def test_a_version_is_served_because_its_whole_hold_out_scored_the_same(scoring: Scoring) -> None:
-    verdict = scoring.serving().versions[scoring.key]
-    assert verdict.passed, verdict.detail
-    assert (verdict.rows, verdict.differences) == (scoring.model.rows_holdout, 0)
     checked = [r for r in scoring.audit(scoring.world.guest) if isinstance(r, ScoreAudited)]
-    assert sum(record.purpose is Purpose.PARITY for record in checked) >= verdict.rows
+    for model in (scoring.model, scoring.second):
+        verdict = scoring.serving().versions[f"small/{model.version}"]
+        assert verdict.passed, verdict.detail
+        assert (verdict.rows, verdict.differences) == (model.rows_holdout, 0)
+        of_this = [r for r in checked if r.purpose is Purpose.PARITY and r.version == model.version]
+        assert len(of_this) >= verdict.rows
 
 
 def test_everybody_whom_both_know_scores_online_as_offline(scoring: Scoring) -> None:
@@ -92,6 +99,96 @@ def test_what_is_scored_is_in_the_history_and_in_the_hosts_books(scoring: Scorin
     )
     answered = {r.request_id for r in scoring.audit(host) if isinstance(r, AnswerAudited)}
     assert {r.request_id for r in audited if r.outcome is Outcome.SCORED} <= answered
+
+
+def _load(scoring: Scoring, client: ScoreClient, seconds: float, meanwhile: Callable[[], object]) -> LoadReport:
+    """Score people of both parties in turn, and do something in the middle of it."""
+    run = LoadRun(client, _common(scoring), "small", rate=150, seconds=seconds, deadline_ms=60_000)
+    load = threading.Thread(target=run.run)
+    load.start()
+    await_so(lambda: run.report.ended > run.report.total / 4, "the load runs")
+    meanwhile()
+    load.join()
+    assert (run.report.lost, run.report.ended, run.report.problem) == (0, run.report.total, "")
+    return run.report
+
+
+def test_a_switch_under_load_loses_nothing_and_mixes_no_versions(scoring: Scoring) -> None:
+    """Every request is scored by one version at both parties: its points are that version's, and no other's."""
+    known = {r.request_id for r in scoring.results()}
+    with scoring.client() as client:
+        report = _load(scoring, client, 6.0, lambda: scoring.set_alias(scoring.second.version))
+    new = [r for r in scoring.results() if r.request_id not in known]
+    assert len(new) == report.total
+    assert {r.outcome for r in new} == {Outcome.SCORED}
+    versions = Counter(r.version for r in new)
+    assert versions.keys() == {scoring.model.version, scoring.second.version}
+    people = _common(scoring)
+    points = {
+        model.version: {value[1] for value in scoring.offline_points(people, model).values()}
+        for model in (scoring.model, scoring.second)
+    }
+    assert all(r.points in points[r.version] for r in new)
+    audited = [r for r in scoring.audit(scoring.world.host) if isinstance(r, AnswerAudited)]
+    asked = {(r.request_id, r.version) for r in audited}
+    assert {(r.request_id, r.version) for r in new} <= asked
+    assert len({r.request_id for r in new}) == len({pair for pair in asked if pair[0] not in known})
+
+
+def test_a_canary_gets_its_share_and_a_shadow_is_told_to_nobody(scoring: Scoring) -> None:
+    first, second = scoring.model.version, scoring.second.version
+    scoring.set_alias(first, "--canary", second, "--canary-permille", "300", "--shadow", second)
+    try:
+        with scoring.client() as client:
+            await_so(lambda: _sees_the_alias(scoring, client), "the alias is known")
+            results = client.gather([client.send(_common(scoring)[0], "small", deadline_ms=60_000) for _ in range(400)])
+    finally:
+        scoring.set_alias(first)
+    share = sum(r.version == second for r in results) / len(results)
+    assert 0.2 < share < 0.4
+    assert {r.purpose for r in scoring.results()} == {Purpose.LIVE, Purpose.PARITY}
+    ids = {r.request_id for r in results}
+
+    def shadows() -> set[str]:
+        books = [r for r in scoring.audit(scoring.world.guest) if isinstance(r, ScoreAudited)]
+        return {r.request_id for r in books if r.purpose is Purpose.SHADOW and r.version == second} & ids
+
+    # What the canary scores needs no shadow of the same version.
+    await_so(lambda: shadows() == {r.request_id for r in results if r.version == first}, "every shadow is in the books")
+
+
+def _sees_the_alias(scoring: Scoring, client: ScoreClient) -> bool:
+    """A shadow of this request is in the books: the router knows the alias as it is now."""
+    result = client.score(_common(scoring)[0], "small", deadline_ms=60_000)
+    books = [r for r in scoring.audit(scoring.world.guest) if isinstance(r, ScoreAudited)]
+    return any(r.request_id == result.request_id and r.purpose is Purpose.SHADOW for r in books)
+
+
+def test_more_processes_come_and_go_under_load_and_nothing_is_lost_or_repeated(scoring: Scoring) -> None:
+    known = {r.request_id for r in scoring.results()}
+    guest, host = scoring.world.guest, scoring.world.host
+
+    def scale() -> None:
+        scoring.start(guest, "score-router", "score-joiner", slot=1)
+        scoring.start(host, "score-host", slot=1)
+        for house, name in ((guest, "score-router"), (guest, "score-joiner"), (host, "score-host")):
+            await_so(lambda house=house, name=name: _owns_partitions(scoring, house, name, 1), f"{name} has a share")  # type: ignore[misc]
+        scoring.stop_slot(1)
+
+    with scoring.client() as client:
+        report = _load(scoring, client, 20.0, scale)
+    new = Counter(r.request_id for r in scoring.results() if r.request_id not in known)
+    assert len(new) == report.total
+    assert set(new.values()) == {1}
+
+
+def _owns_partitions(scoring: Scoring, house: House, process: str, slot: int) -> bool:
+    group = group_id(process, house.party)
+    members = AdminClient({"bootstrap.servers": scoring.broker.bootstrap}).describe_consumer_groups([group])
+    return any(
+        (member.group_instance_id or "").endswith(f".{slot}") and member.assignment.topic_partitions
+        for member in members[group].result().members
+    )
 
 
 def test_it_scores_after_a_restart_with_the_object_store_gone(scoring: Scoring) -> None:
