@@ -44,6 +44,8 @@ HORIZON_MS = 14 * _DAY_MS
 CLOCKS_MS = 300_000
 #: Questions without an answer are repeated.
 ASK_AGAIN_MS = 10_000
+#: Intervals taken up at once: the group has to hear of us in between.
+AT_ONCE = 4
 #: Leaves in one record: below a megabyte, however long the ids are.
 LEAVES_AT_ONCE = 1_000
 
@@ -78,6 +80,8 @@ class Accounts:
         self._length_ms = length_ms
         self._now_ms = now_ms
         self._forget_at_ms = 0
+        #: There are more intervals to speak of than `build_due` took up.
+        self.has_more = False
 
     # --- speaking ---
 
@@ -88,7 +92,8 @@ class Accounts:
             self._forget_at_ms = self._now_ms() + _DAY_MS
         changed = self._store.changed_intervals(self._length_ms, self._now_ms() - HORIZON_MS, complete_ms)
         questions: list[Outgoing] = []
-        for start_ms, changes in changed.items():
+        self.has_more = len(changed) > AT_ONCE
+        for start_ms, changes in list(changed.items())[:AT_ONCE]:
             for row in self._store.accounts_in(start_ms, self._length_ms):
                 account = Account(**row)
                 if self._peer_of(account) in self._peers:
@@ -174,7 +179,7 @@ class Accounts:
             raise RefusedError(f"{sender} speaks of an interval that ended at {end_ms}, too long ago to look at again")
 
     def _tell(self, sender: str, wanted: LeavesWanted) -> list[Outgoing]:
-        account = _account(wanted)
+        account = account_of(wanted)
         self._check_parties(sender, account)
         if not all(0 <= bucket < BUCKETS for bucket in wanted.buckets):
             raise RefusedError(f"{sender} asks for buckets that do not exist")
@@ -195,7 +200,7 @@ class Accounts:
         return questions + told
 
     def _take_leaves(self, sender: str, told: LeavesTold) -> None:
-        account = _account(told)
+        account = account_of(told)
         self._check_parties(sender, account)
         key = _row(account)
         row = self._store.statement(key, sender)
@@ -268,10 +273,6 @@ class Accounts:
 
     def _peer_of(self, account: Account) -> str:
         return account.host if account.guest == self._party else account.guest
-
-
-def _account(record: LeavesWanted | LeavesTold) -> Account:
-    return Account(record.guest, record.host, record.interval_start_ms, record.model, record.version, record.answered)
 
 
 def _row(account: Account) -> Row:

@@ -106,8 +106,8 @@ class Reconciler:
                 if message is not None:
                     self._take(message)
                 if self._is_active and time.monotonic() >= look_at:
-                    look_at = time.monotonic() + self._look_seconds
                     self._send(self._patiently(self._look))
+                    look_at = 0.0 if self._accounts.has_more else time.monotonic() + self._look_seconds
         finally:
             self._consumer.close()
             self._history.close()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
 
 from infra.history_store import Booking, Row
 from infra.history_tables import REQUEST_ID_CHARACTERS, TEXT_CHARACTERS
@@ -41,7 +39,7 @@ class RowMaker:
                 booking.answers.append({**row, "token": record.token})
             case ScoreJoined():
                 check_id(record.request_id)
-                booking.results.append(_fit(dict(record.__dict__)))
+                booking.results.append(_fit(record))
             case _:
                 raise UnbookableError(f"{type(record).__name__} is no record of audit or results")
 
@@ -74,26 +72,24 @@ class RowMaker:
             value=record.value,
             quantum=record.quantum,
         )
-        return _fit(
-            {
-                "request_id": record.request_id,
-                "purpose": record.purpose,
-                "guest": guest,
-                "host": host,
-                "leaf": leaf,
-                "how": how,
-                "model": record.model,
-                "version": record.version,
-                "reason": record.reason,
-                "answered": answered,
-                "value": record.value,
-                "quantum": record.quantum,
-                "asked_at_us": record.asked_at_us,
-                "answered_at_us": record.answered_at_us,
-                "bucket": bucket_of(record.request_id),
-                "token": None,
-            }
-        )
+        return {
+            "request_id": record.request_id,
+            "purpose": str(record.purpose),
+            "guest": guest,
+            "host": host,
+            "leaf": leaf,
+            "how": how,
+            "model": _text(record.model),
+            "version": _text(record.version),
+            "reason": str(record.reason),
+            "answered": answered,
+            "value": record.value,
+            "quantum": record.quantum,
+            "asked_at_us": record.asked_at_us,
+            "answered_at_us": record.answered_at_us,
+            "bucket": bucket_of(record.request_id),
+            "token": None,
+        }
 
 
 def check_id(request_id: str) -> None:
@@ -107,19 +103,22 @@ def check_id(request_id: str) -> None:
 
 
 def _outcome_row(record: ScoreAudited) -> Row:
-    row = _fit({name: value for name, value in record.__dict__.items() if name != "answers"})
-    return {**row, "answers": json.dumps([asdict(answer) for answer in record.answers], separators=(",", ":"))}
+    row = _fit(record)
+    answers = [{**answer.__dict__, "reason": str(answer.reason)} for answer in record.answers]
+    return {**row, "answers": json.dumps(answers, separators=(",", ":"))}
 
 
 def _late_row(record: AnswerLate, leaf: bytes) -> Row:
-    return _fit({**record.__dict__, "leaf": leaf})
+    return {**_fit(record), "leaf": leaf}
 
 
-def _fit(row: dict[str, Any]) -> Row:
-    """Enums as plain text; texts cut to what columns hold, without the NUL that PostgreSQL refuses."""
-    return {
-        name: str(value)[:TEXT_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
-        if isinstance(value, str)
-        else value
-        for name, value in row.items()
-    }
+def _fit(record: Record) -> Row:
+    """The record's fields; enums as plain text, texts cut to what columns hold."""
+    return {name: _text(value) if isinstance(value, str) else value for name, value in record.__dict__.items()}
+
+
+def _text(value: str) -> str:
+    if len(value) > TEXT_CHARACTERS or "\0" in value:
+        # PostgreSQL refuses a NUL.
+        return value[:TEXT_CHARACTERS].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return str(value)

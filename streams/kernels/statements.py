@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.statements import LeavesTold, ScoreStatement, StatementBucket, StatementLeaf
+from schemas.statements import LeavesTold, LeavesWanted, ScoreStatement, StatementBucket, StatementLeaf
 
 BUCKETS = 256
 _LEAF = b"isthmus/score-leaf/1"
@@ -107,7 +107,8 @@ def build_statement(
             running = hashlib.sha256(_BUCKET)
         running.update(booked.leaf)
         count += 1
-        value_sum += booked.value
+        # What a host makes up must not stop anybody's account: sums are those of 64-bit machines.
+        value_sum = (value_sum + booked.value + 2**63) % 2**64 - 2**63
         last = place
     _close(buckets, last[0], count, running)
     return ScoreStatement(
@@ -143,8 +144,8 @@ def digest_of(buckets: Sequence[StatementBucket]) -> bytes:
     return _digest(_STATEMENT, *fields)
 
 
-def account_of(record: ScoreStatement) -> Account:
-    """What the statement is about."""
+def account_of(record: ScoreStatement | LeavesWanted | LeavesTold) -> Account:
+    """What the record is about."""
     return Account(record.guest, record.host, record.interval_start_ms, record.model, record.version, record.answered)
 
 

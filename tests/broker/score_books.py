@@ -82,11 +82,11 @@ class Books:
             producer.commit_transaction(60)
 
     @contextlib.contextmanager
-    def running(self, module: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, module: str, slot: int = 0) -> Iterator[subprocess.Popen[bytes]]:
         """A process of the party, `score_history` or `score_reconciler`; killed at the end."""
         with (self.home / f"{module}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"consumers.{module}", "--home", str(self.home)],
+                [sys.executable, "-m", f"consumers.{module}", "--home", str(self.home), "--slot", str(slot)],
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -152,6 +152,25 @@ def test_a_writer_that_is_killed_in_the_middle_loses_and_repeats_nothing(make_bo
     assert_whole(books, count)
 
 
+def test_writers_that_come_and_go_share_the_partitions_and_write_everything_once(
+    make_books: Callable[..., Books],
+) -> None:
+    books = make_books()
+    with books.running(HISTORY, 0) as first:
+        books.write(*story(1_000))
+        await_true(lambda: books.count(outcomes) > 0, lambda: books.log(HISTORY))
+        with books.running(HISTORY, 1):
+            books.write(*story(1_000, 1_000))
+            await_true(is_written(books, 2_000), lambda: books.log(HISTORY))
+            # The second has some partitions now, and gets the rest when the first leaves.
+            await_true(lambda: books.log(HISTORY).count("goes on in") >= 3, lambda: books.log(HISTORY))
+            first.terminate()
+            assert first.wait(60) == 0
+            books.write(*story(1_000, 2_000))
+            await_true(is_written(books, 3_000), lambda: books.log(HISTORY))
+    assert_whole(books, 3_000)
+
+
 def test_a_database_that_is_killed_and_started_again_misses_nothing(
     make_books: Callable[..., Books], monkeypatch: pytest.MonkeyPatch
 ) -> None:

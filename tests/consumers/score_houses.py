@@ -156,6 +156,8 @@ class House:
     def look(self) -> list[Outgoing]:
         """Statements first, then questions: what the process would send now."""
         questions = self.accounts.build_due(self.now_ms)
+        while self.accounts.has_more:
+            questions += self.accounts.build_due(self.now_ms)
         return self.unsent() + questions
 
     def unsent(self) -> list[Outgoing]:

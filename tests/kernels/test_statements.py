@@ -189,6 +189,11 @@ def test_leaves_out_of_order_or_twice_are_a_bug_of_the_caller(
         build_statement("bank", ACCOUNT, 1000, 0, disordered)
 
 
+def test_values_that_somebody_made_up_do_not_overflow_a_statement() -> None:
+    assert statement({"a": {2**63 - 1}, "b": {2}}).value_sum == -(2**63) + 1
+    assert statement({"a": {-(2**63)}, "b": {-1}}).value_sum == 2**63 - 1
+
+
 def test_statements_about_different_things_are_not_compared() -> None:
     said = statement({"a": {1}})
     for other in (replace(said, version="2"), replace(said, interval_end_ms=62_000), replace(said, answered=False)):
