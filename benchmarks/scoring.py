@@ -122,8 +122,7 @@ def _drain_backlog(world: ScoringWorld) -> float:
     world.start(GUEST, "score-router")
     _await_rest(world, before)
     world.stop()
-    place = results_topic(GUEST)
-    reader = _reader(world.bootstrap, place, partitions, at_end=True)
+    reader = read_results(world)
     world.start(GUEST, "score-joiner")
     rate = _rate(reader, BACKLOG)
     world.stop()
@@ -188,6 +187,11 @@ def _rate(reader: Consumer, count: int) -> float:
             raise RuntimeError(f"{seen} of {count} records came in {WAIT_SECONDS:.0f} s")
     reader.close()
     return (seen - first) / (time.monotonic() - began)
+
+
+def read_results(world: ScoringWorld) -> Consumer:
+    """Results that are committed from now on."""
+    return _reader(world.bootstrap, results_topic(GUEST), world.settings(GUEST).topics.partitions, at_end=True)
 
 
 def _reader(bootstrap: str, topic: str, partitions: int, *, at_end: bool = False) -> Consumer:
