@@ -153,11 +153,11 @@ class TopicSource:
                     self._take(message, left)
                 if not left and not self._ready.is_set():
                     self._ready.set()
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  it is told to whoever asks
+            _log.exception("features are no longer read")
             # Rows that nobody renews must not be used for ever.
-            self._problem = f"the thread that reads them failed: {type(error).__name__}"
+            self._problem = f"what reads them failed: {type(error).__name__}; start this process again"
             self._ready.clear()
-            raise
         finally:
             consumer.close()
 
@@ -180,9 +180,12 @@ class TopicSource:
                     place.partition: ends[place.partition] for place in places if place.offset < ends[place.partition]
                 }
             except LookupError:
-                self._problem = f"there is no topic {self._topic}"
+                problem = f"there is no topic {self._topic}"
             except KafkaException as error:
-                self._problem = f"the broker does not answer: {text_of(error)}"
+                problem = f"the broker does not answer: {text_of(error)}"
+            if problem != self._problem:
+                _log.warning("features: %s; waiting", problem)
+            self._problem = problem
             self._stop.wait(RETRY_SECONDS)
         return {-1: 0}
 

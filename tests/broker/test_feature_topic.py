@@ -252,6 +252,24 @@ def test_until_it_is_read_to_its_end_a_topic_answers_nothing(party: Party, new_p
     missing.close()
 
 
+def test_rows_that_nobody_renews_any_more_are_not_used(
+    party: Party, source: TopicSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _load(party, {"ann": (1.0, 1.0)})
+    _await(lambda: len(source) == 1, "ann is known")
+    monkeypatch.setattr(source, "_apply", lambda *record: 1 // 0)
+    _load(party, {"ann": (2.0, 2.0)})
+
+    def fails() -> bool:
+        try:
+            source.fetch(["ann"], COLUMNS)
+        except FeatureSourceError as error:
+            return "what reads them failed: ZeroDivisionError" in str(error)
+        return False
+
+    _await(fails, "the failure is told")
+
+
 def test_without_a_broker_what_was_loaded_stays(tmp_path: Path, party: Party) -> None:
     with EmbeddedBroker(tmp_path / "own") as own:
         create_topics(AdminClient({"bootstrap.servers": own.bootstrap}), party_topics(party.name))
