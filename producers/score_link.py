@@ -15,7 +15,7 @@ from producers.score_recall import RecalledResults, ask_ends, read_back
 from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, Connection, check_topics
 from schemas.codec import DecodeError, decode, encode
 from schemas.scoring import Purpose, ScoreJoined, ScoreRequested
-from streams.engine.kafka_settings import CLIENT, READER
+from streams.engine.kafka_settings import CLIENT, PRODUCER, READER
 
 #: How long a look for deadlines and delivery failures can wait for the next result.
 LOOK_SECONDS = 0.02
@@ -77,6 +77,7 @@ class ScoreLink:
             {
                 **connection,
                 **CLIENT,
+                **PRODUCER,
                 "partitioner": "consistent",
                 # Copies of a request do no harm, and a producer that is not idempotent has no state to lose.
                 "acks": "all",
