@@ -88,8 +88,12 @@ class TopicFollower:
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
-            for message in self._next():
-                self._deal(message)
+            try:
+                for message in self._next():
+                    self._deal(message)
+            except Exception:  # noqa: BLE001  (logged)
+                # A table that stands still without a word would be worse than anything in the record.
+                _log.exception("a record of %s is passed over", ", ".join(self._topics))
 
     def _next(self) -> list[Message]:
         """The first message is waited for, the others are taken if they are there."""

@@ -16,8 +16,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consumers.exits import NEEDS_A_PERSON
+from consumers.wiring import WORLD_FAILED
 from infra.broker import EmbeddedBroker
+from infra.secrets import create_secrets
+from infra.settings import save_settings
 from infra.topics import ROUTER, SCORE_HOST, answers_topic, dead_letter_topic, questions_topic, requests_topic
+from producers.feature_loader import FeatureTable, load_features
 from schemas.codec import decode
 from schemas.envelope import SealedMessage
 from schemas.scoring import Purpose, ScoreAsk, ScoreReason, ScoreRequested, ScoresAsked
@@ -71,14 +76,17 @@ class Scene:
         if failpoint:
             self.marker.touch()
             environment |= {failpoints.POINT_VARIABLE: failpoint, failpoints.MARKER_VARIABLE: str(self.marker)}
-        log = self.folder / f"{role}-{len(self.children)}.log"
+        return self._run(role, environment, "tests.broker.score_relay", settings.to_json())
+
+    def run_program(self, module: str, home: Path) -> subprocess.Popen[bytes]:
+        """A process as the supervisor starts it."""
+        return self._run(module, dict(os.environ), f"consumers.{module}", "--home", str(home))
+
+    def _run(self, name: str, environment: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
+        log = self.folder / f"{name}-{len(self.children)}.log"
         with log.open("wb") as output:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tests.broker.score_relay", settings.to_json()],
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=output,
+                [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=output, stderr=output
             )
         self.children.append((child, log))
         return child
@@ -397,3 +405,38 @@ def test_the_checks_look_where_the_records_are(scene: Scene) -> None:
     scene.version = Version("job-1", guest=scene.houses.guest.name, hosts=(scene.houses.host.name,), seed=9)
     with pytest.raises(AssertionError):
         scene.check_routed(requests)
+
+
+# --- the programs as they are ---
+
+
+def test_the_programs_answer_from_the_feature_topics_and_end_when_told(scene: Scene) -> None:
+    houses = scene.houses
+    for party, role, half in (
+        (houses.guest, ROUTER, scene.version.guest_half),
+        (houses.host, SCORE_HOST, scene.version.host_half),
+    ):
+        table = FeatureTable(IDS, half.columns, scene.tables[role], ())
+        load_features(party, table, delete_missing=False, progress=lambda rows: None)
+    for module, party in (("score_router", houses.guest), ("score_host", houses.host)):
+        scene.run_program(module, party.settings.home)
+    requests = scene.make_requests("program", 60)
+    houses.request(*requests)
+    scene.check_routed(requests)
+    scene.check_answered(requests)
+    assert scene.stop_all() == [0, 0], scene.tails()
+
+
+def test_a_program_without_a_home_says_what_a_person_has_to_do(scene: Scene, tmp_path: Path) -> None:
+    for module in ("score_router", "score_host"):
+        child = scene.run_program(module, tmp_path / "nowhere")
+        assert child.wait(DEADLINE_SECONDS) == NEEDS_A_PERSON
+        assert "isthmus party init" in scene.children[-1][1].read_text()
+
+
+def test_a_program_whose_topics_are_missing_ends_so_that_it_is_started_again(scene: Scene, tmp_path: Path) -> None:
+    save_settings(tmp_path / "lone", {"party": "lone", "bootstrap_servers": scene.houses.bootstrap})
+    create_secrets(tmp_path / "lone", "lone")
+    child = scene.run_program("score_router", tmp_path / "lone")
+    assert child.wait(DEADLINE_SECONDS) == WORLD_FAILED
+    assert "make the party's topics first" in scene.children[-1][1].read_text()
