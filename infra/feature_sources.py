@@ -31,6 +31,11 @@ class Contradiction:
 
 def as_number(value: object) -> object:
     """Numbers of all kinds as float64, NaN as None (missing, as in training); everything else as it is."""
+    if type(value) is float:
+        # Nearly all values are; and only NaN is not equal to itself.
+        return value if value == value else None
+    if value is None or type(value) is str:
+        return value
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, int | Decimal):
