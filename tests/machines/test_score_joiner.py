@@ -289,6 +289,18 @@ def test_what_a_router_writes_after_later_requests_is_no_copy(later_ms: int) -> 
     assert bench.outcomes() == {("r0", Purpose.LIVE): 1, ("r1", Purpose.LIVE): 1} and bench.complaints == []
 
 
+def test_marks_follow_each_part_of_the_log_in_its_time() -> None:
+    first, second, third = request_log(NOW_MS, NOW_MS + 1_000, NOW_MS + 100 * REMEMBER_MS)
+    bench = Bench().route(first).commit().fire(NOW_MS + 50_000).route(third).commit()
+    bench.fire(NOW_MS + REMEMBER_MS // 2).commit()
+    assert {partition: mark.offset for partition, mark in bench.log.ledger.marks.items()} == {0: 0}
+    bench.route(second).commit()
+    assert bench.outcomes()["r1", Purpose.LIVE] == 1
+    bench.fire(NOW_MS + 50_000 + REMEMBER_MS // 2).commit()
+    assert bench.log.ledger.marks[0].offset == 2 and sorted(bench.log.ledger.finished) == ["live/r2"]
+    bench.check_state()
+
+
 # --- the state -----------------------------------------------------------------------------------------------------
 
 
