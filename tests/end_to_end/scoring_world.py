@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,7 +32,7 @@ from schemas.scoring import ScoreJoined
 from streams.kernels.scorecard import POINT_QUANTUM, count_points, restore_share, share_logit
 from streams.kernels.scoring import quantise_logits, score_half
 from streams.machines.evaluate.start import arrays_of
-from tests.end_to_end.world import DATASET, DEADLINE_SECONDS, House, World, read_all, running_world
+from tests.end_to_end.world import DATASET, House, World, await_true, read_all, running_world
 
 GUEST_PROCESSES = ("score-router", "score-joiner", "score-history", "score-reconciler")
 #: How long a request waits for the host.
@@ -146,7 +145,11 @@ class Scoring:
                 entry["what"] == "ended" and entry["pid"] == pid and entry["exit"] == -9 for entry in house.journal()
             )
 
-        await_so(is_noted, f"the supervisor notes the end of {name}")
+        self.await_so(is_noted, f"the supervisor notes the end of {name}")
+
+    def await_so(self, condition: Callable[[], bool], what: str) -> None:
+        """Look again and again until it is so."""
+        await_true(condition, what, self.world.guest.client.poll)
 
     def is_running(self, house: House, name: str) -> bool:
         """Whether the process has a process id now."""
@@ -193,14 +196,6 @@ class Scoring:
         return [decode(message.value() or b"") for message in messages]
 
 
-def await_so(condition: Callable[[], bool], what: str, seconds: float = DEADLINE_SECONDS) -> None:
-    """Look again and again until it is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not come to that: {what}"
-        time.sleep(0.02)
-
-
 @contextmanager
 def scoring_world(folder: Path, broker: EmbeddedBroker, parties: tuple[str, str]) -> Iterator[Scoring]:
     """Train two versions of a small model, load both tables as features, check the versions, and serve the first."""
@@ -223,7 +218,7 @@ def scoring_world(folder: Path, broker: EmbeddedBroker, parties: tuple[str, str]
         try:
             scoring.start(world.guest, "score-parity")
             scoring.start_all()
-            await_so(lambda: scoring.keys <= scoring.serving().versions.keys(), "the versions are checked")
+            scoring.await_so(lambda: scoring.keys <= scoring.serving().versions.keys(), "the versions are checked")
             scoring.set_alias(scoring.model.version)
             yield scoring
         finally:

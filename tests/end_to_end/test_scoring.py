@@ -16,7 +16,7 @@ from infra.topics import group_id
 from producers.score_client import ScoreClient
 from producers.score_load import LoadReport, LoadRun
 from schemas.scoring import AnswerAudited, Outcome, Purpose, ScoreAudited, ScoreReason
-from tests.end_to_end.scoring_world import HOST_PROCESSES, Scoring, await_so, isthmus, scoring_world
+from tests.end_to_end.scoring_world import HOST_PROCESSES, Scoring, isthmus, scoring_world
 from tests.end_to_end.world import House
 
 DEADLINE_MS = 20_000
@@ -91,7 +91,7 @@ def test_what_is_scored_is_in_the_history_and_in_the_hosts_books(scoring: Scorin
         told = isthmus("score", "history", "--request", result.request_id, "--json", "--home", str(guest.home))
         return list(json.loads(told)["outcomes"])
 
-    await_so(lambda: bool(history()), "the history has the outcome")
+    scoring.await_so(lambda: bool(history()), "the history has the outcome")
     assert [(row["outcome"], row["points"]) for row in history()] == [(str(result.outcome), result.points)]
     audited = [r for r in scoring.audit(guest) if isinstance(r, ScoreAudited)]
     assert Counter((r.request_id, r.purpose) for r in audited) == Counter(
@@ -106,7 +106,7 @@ def _load(scoring: Scoring, client: ScoreClient, seconds: float, meanwhile: Call
     run = LoadRun(client, _common(scoring), "small", rate=150, seconds=seconds, deadline_ms=60_000)
     load = threading.Thread(target=run.run)
     load.start()
-    await_so(lambda: run.report.ended > run.report.total / 4, "the load runs")
+    scoring.await_so(lambda: run.report.ended > run.report.total / 4, "the load runs")
     meanwhile()
     load.join()
     assert (run.report.lost, run.report.ended, run.report.problem) == (0, run.report.total, "")
@@ -140,7 +140,7 @@ def test_a_canary_gets_its_share_and_a_shadow_is_told_to_nobody(scoring: Scoring
     scoring.set_alias(first, "--canary", second, "--canary-permille", "300", "--shadow", second)
     try:
         with scoring.client() as client:
-            await_so(lambda: _sees_the_alias(scoring, client), "the alias is known")
+            scoring.await_so(lambda: _sees_the_alias(scoring, client), "the alias is known")
             results = client.gather([client.send(_common(scoring)[0], "small", deadline_ms=60_000) for _ in range(400)])
     finally:
         scoring.set_alias(first)
@@ -154,7 +154,9 @@ def test_a_canary_gets_its_share_and_a_shadow_is_told_to_nobody(scoring: Scoring
         return {r.request_id for r in books if r.purpose is Purpose.SHADOW and r.version == second} & ids
 
     # What the canary scores needs no shadow of the same version.
-    await_so(lambda: shadows() == {r.request_id for r in results if r.version == first}, "every shadow is in the books")
+    scoring.await_so(
+        lambda: shadows() == {r.request_id for r in results if r.version == first}, "every shadow is in the books"
+    )
 
 
 def _sees_the_alias(scoring: Scoring, client: ScoreClient) -> bool:
@@ -171,8 +173,10 @@ def test_more_processes_come_and_go_under_load_and_nothing_is_lost_or_repeated(s
     def scale() -> None:
         scoring.start(guest, "score-router", "score-joiner", slot=1)
         scoring.start(host, "score-host", slot=1)
-        for house, name in ((guest, "score-router"), (guest, "score-joiner"), (host, "score-host")):
-            await_so(lambda house=house, name=name: _owns_partitions(scoring, house, name, 1), f"{name} has a share")  # type: ignore[misc]
+        added = ((guest, "score-router"), (guest, "score-joiner"), (host, "score-host"))
+        scoring.await_so(
+            lambda: all(_owns_partitions(scoring, house, name, 1) for house, name in added), "all have a share"
+        )
         scoring.stop_slot(1)
 
     with scoring.client() as client:
@@ -220,7 +224,7 @@ def test_a_silent_host_degrades_and_nothing_changes_when_it_returns(scoring: Sco
         result = client.score(_common(scoring)[0], "small", deadline_ms=DEADLINE_MS)
         assert (result.outcome, result.reason, result.party) == (Outcome.DEGRADED, ScoreReason.LATE, host.party)
         scoring.start(host, *HOST_PROCESSES)
-        await_so(lambda: _is_scored(client, _common(scoring)[1]), "the host is back")
+        scoring.await_so(lambda: _is_scored(client, _common(scoring)[1]), "the host is back")
     assert [r.outcome for r in scoring.results() if r.request_id == result.request_id] == [Outcome.DEGRADED]
 
 

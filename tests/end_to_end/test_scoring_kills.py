@@ -17,7 +17,6 @@ from tests.end_to_end.scoring_world import (
     GUEST_PROCESSES,
     HOST_PROCESSES,
     Scoring,
-    await_so,
     isthmus,
     scoring_world,
 )
@@ -55,7 +54,7 @@ def _strike(scoring: Scoring, ended: threading.Event) -> list[str]:
             done.append("broker")
             continue
         house, name = victims[draws.randint(len(victims))]
-        await_so(lambda house=house, name=name: scoring.is_running(house, name), f"{name} runs")  # type: ignore[misc]
+        scoring.await_so(lambda house=house, name=name: scoring.is_running(house, name), f"{name} runs")  # type: ignore[misc]
         scoring.kill(house, name)
         done.append(name)
     return done
@@ -99,7 +98,7 @@ def test_results_audit_and_history_are_the_same(scoring: Scoring, report: LoadRe
         said = isthmus("score", "history", "--model", "small", "--count", "--json", "--home", str(guest.home))
         return int(json.loads(said)["outcomes"])
 
-    await_so(lambda: booked() >= len(results), "the history has every outcome")
+    scoring.await_so(lambda: booked() >= len(results), "the history has every outcome")
     assert booked() == len(results)
     assert report.total <= len(results)
     # Whatever went into a score is in the host's books, as it was.
