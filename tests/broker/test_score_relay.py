@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -440,3 +441,22 @@ def test_a_program_whose_topics_are_missing_ends_so_that_it_is_started_again(sce
     child = scene.run_program("score_router", tmp_path / "lone")
     assert child.wait(DEADLINE_SECONDS) == WORLD_FAILED
     assert "make the party's topics first" in scene.children[-1][1].read_text()
+
+
+def test_after_a_restart_without_the_object_store_what_was_served_is_served(scene: Scene) -> None:
+    houses = scene.houses
+    second = houses.make_version("job-2", seed=2)
+    houses.register(second)
+    first = scene.start(ROUTER)
+    houses.request(*(before := scene.make_requests("before", 5)))
+    scene.check_routed(before)
+    first.terminate()
+    assert first.wait(DEADLINE_SECONDS) == 0
+    shutil.rmtree(houses.guest.settings.home / "objects")
+    scene.start(ROUTER)
+    houses.request(*(after := scene.make_requests("after", 5)))
+    scene.check_routed([*before, *after])
+    (never_used,) = scene.make_requests("never", 1, model=second.key)
+    houses.request(never_used)
+    found = {one.item.request_id: one.item for one in houses.routed({"never-0"})}["never-0"]
+    assert (found.reason, found.party) == (ScoreReason.MODEL_UNAVAILABLE, houses.guest.name)
