@@ -44,6 +44,9 @@ GC_THRESHOLDS = (50_000, 20, 100)
 MOST_DETAIL_CHARACTERS = 200
 #: Between two lines of the log about failing sources.
 QUIET_SECONDS = 10.0
+#: A failure that took so long was a wait: the source is left alone for as long again, so that it costs others half of
+#: the time at most. One that is told at once may be about some columns only.
+SLOW_SECONDS = 0.1
 #: Tables of trainings that stay loaded: parity checks come one after the other.
 KEPT_TABLES = 2
 
@@ -147,9 +150,12 @@ def seal_items(
 class Lookups:
     """Asks a feature source, and makes a reason of whatever goes wrong: one bad source must not stop the process."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, rests: bool = True) -> None:
+        """`rests`: a source that made us wait for nothing is left alone for a while."""
         self._clock = clock
+        self._rests = rests
         self._quiet_until = 0.0
+        self._rest_until = 0.0
 
     def fetch(
         self, source: FeatureSource, entity_ids: Sequence[str], columns: Sequence[str]
@@ -160,15 +166,21 @@ class Lookups:
 
     def attempt(self, look_up: Callable[[], _Table]) -> _Table | Problem:
         """What `look_up` gives, or the reason why it gave nothing."""
+        began = self._clock()
+        if began < self._rest_until:
+            return Problem(ScoreReason.SOURCE_FAILED, "the feature source did not answer in time a moment ago")
         try:
             return look_up()
         except FeatureSourceError as error:
             text = str(error)
         except Exception as error:  # noqa: BLE001  (logged, and told as a reason)
             text = f"{type(error).__name__}: {error}"
-        if self._clock() >= self._quiet_until:
+        now = self._clock()
+        if self._rests and now - began >= SLOW_SECONDS:
+            self._rest_until = now + (now - began)
+        if now >= self._quiet_until:
             _log.warning("no features: %s", text)
-            self._quiet_until = self._clock() + QUIET_SECONDS
+            self._quiet_until = now + QUIET_SECONDS
         return Problem(ScoreReason.SOURCE_FAILED, text[:MOST_DETAIL_CHARACTERS])
 
 

@@ -110,7 +110,8 @@ class ScoreHost:
         self._clock_us = clock_us
         self._audit = score_audit_topic(party.name)
         self._seal, self._parity_seal = MessageSeal(party.keyring, PURPOSE), MessageSeal(party.keyring, PURPOSE)
-        self._lookups, self._parity_lookups = Lookups(), Lookups()
+        # A table that cannot be loaded says nothing about the tables of other models.
+        self._lookups, self._parity_lookups = Lookups(), Lookups(rests=False)
         self._quantum = quantum_of(settings.precision)
         self._quota = Quota(settings.quota_per_second, settings.quota_burst)
         self._buckets: dict[str, Bucket] = {}

@@ -74,7 +74,8 @@ class ScoreRouter:
         self._clock_us = clock_us
         self._routed = routed_topic(party.name)
         self._seal, self._parity_seal = MessageSeal(party.keyring, PURPOSE), MessageSeal(party.keyring, PURPOSE)
-        self._lookups, self._parity_lookups = Lookups(), Lookups()
+        # A table that cannot be loaded says nothing about the tables of other models.
+        self._lookups, self._parity_lookups = Lookups(), Lookups(rests=False)
         self._names = Names(party.name, party.keyring.pseudonym_key(), TokenKeys(party.keyring))
         self._models: dict[tuple[str, str], tuple[ServingVersion | None, GuestModel]] = {}
 

@@ -36,10 +36,10 @@ from streams.engine.messages import MessageSeal
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import OutputRecord
 from streams.engine.relay_ports import Later, StampedRecord
-from streams.features import PersonFeatures
+from streams.features import FeatureSourceError, PersonFeatures
 from streams.kernels.scorecard import bits_quantum, restore_share, share_logit
 from streams.kernels.scoring import quantise_logits, score_half
-from streams.machines.score.halves import to_kernel
+from streams.machines.score.halves import Problem, to_kernel
 from streams.machines.score.resolution import Refusal, Resolved, check_version, resolve
 from tests.broker.score_houses import DictIndex, DictSource
 from tests.machines.route_cases import GUEST, HOST, NAME, NOW_MS, NOW_US, Shelf, Version, make_request, make_rows
@@ -378,3 +378,36 @@ def test_what_a_source_raises_is_logged_now_and_then_only(caplog: pytest.LogCapt
     now = 11.0
     lookups.fetch(source, ["anna"], ["x"])
     assert len(caplog.records) == 2
+
+
+def test_a_source_that_hangs_costs_others_half_of_the_time_at_most() -> None:
+    """Sixty versions in one poll must not wait for it sixty times."""
+    now, waited = 100.0, 0
+
+    def hang() -> None:
+        nonlocal now, waited
+        now, waited = now + 1.0, waited + 1
+        raise FeatureSourceError("no answer within 1,000 ms")
+
+    lookups = Lookups(lambda: now)
+    for _ in range(60):
+        found = lookups.attempt(hang)
+        assert isinstance(found, Problem) and found.reason is ScoreReason.SOURCE_FAILED
+    assert waited == 1
+    now += 0.9
+    lookups.attempt(hang)
+    assert waited == 1
+    now += 0.2
+    assert lookups.attempt(lambda: "it is back") == "it is back"
+    assert lookups.attempt(lambda: "and stays") == "and stays"
+
+
+def test_a_failure_that_is_told_at_once_is_not_held_against_the_next_question() -> None:
+    """It may be about a column that one version has and others do not."""
+    lookups = Lookups(lambda: 100.0)
+
+    def fail() -> None:
+        raise FeatureSourceError("there is no column x")
+
+    assert isinstance(lookups.attempt(fail), Problem)
+    assert lookups.attempt(lambda: "other columns") == "other columns"
