@@ -42,7 +42,7 @@ from streams.machines.score.ledger import JoinRules
 
 _log = logging.getLogger("isthmus")
 
-#: Every transaction ends at a coordinator that is still busy with the one before.
+#: A transaction often begins when the broker has not quite ended the one before, and is asked to try again: soon.
 LATENCY: dict[str, Any] = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 20}
 #: What lives longest are texts in one large dict: looking through everything more rarely costs no memory.
 GC_THRESHOLDS = (50_000, 20, 100)

@@ -70,6 +70,7 @@ class JoinLoop:
         self._slices: dict[int, JoinSlice] = {}
         self._drafts: dict[int, JoinDraft] = {}
         self._aborts = 0
+        self._commits = 0
 
     def turn(self, idle_ms: int = IDLE_MS) -> bool:
         """One round; False when there was nothing to do. Raises `EngineError`."""
@@ -206,10 +207,14 @@ class JoinLoop:
             drafts = [draft for draft in drafts if self._slices.get(draft.base.partition) is draft.base]
         if not drafts:
             return True
+        # Nobody looks for an outcome in a certain partition of the audit. Each partition that a transaction writes to
+        # costs it time, so that its audit goes to one: of all partitions in turn.
+        self._commits += 1
+        audit_partition = drafts[self._commits % len(drafts)].base.partition
         changes = [draft.change(self._now_ms()) for draft in drafts]
         records: list[OutputRecord] = []
         for draft, change in zip(drafts, changes, strict=True):
-            records += self._write(draft)
+            records += self._write(draft, audit_partition)
             records += self._parts.state_log.records(draft.base.partition, change)
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
@@ -237,16 +242,16 @@ class JoinLoop:
                 self._slices.clear()
         return False
 
-    def _write(self, draft: JoinDraft) -> Iterable[OutputRecord]:
+    def _write(self, draft: JoinDraft, audit_partition: int) -> Iterable[OutputRecord]:
         """Results, audit and dead letters of a draft."""
         topics, partition = self._parts.topics, draft.base.partition
         for joined, audited in write_outcomes(draft.scores.verdicts, self._parts.clock.now_us()):
             key = audited.request_id.encode()
             if joined is not None:
                 yield _plain(topics.results, partition, key, joined)
-            yield _plain(topics.audit, partition, key, audited)
+            yield _plain(topics.audit, audit_partition, key, audited)
         for late in write_late(draft.scores.late):
-            yield _plain(topics.audit, partition, late.request_id.encode(), late)
+            yield _plain(topics.audit, audit_partition, late.request_id.encode(), late)
         yield from draft.letters
 
 
