@@ -59,6 +59,7 @@ def test_honest_houses_agree_and_say_it_once(houses: tuple[House, House]) -> Non
         assert (report.status, report.own_count, report.peer_count) == (AGREED, 300, 300)
         assert report.own_sum == report.peer_sum == sum(range(300))
         assert report.differences == ()
+        assert house.statements.changed_intervals(LENGTH_MS, 0, house.now_ms) == {}, "nothing is counted again"
     assert settle(*houses) == [], "nothing new, nothing said"
 
 
@@ -166,6 +167,8 @@ def test_a_host_that_tampers_with_its_books_is_found_with_the_requests(
     # A host without a single answer hears of the account only now.
     said += settle(bank, bureau)
     told = [record for _, receiver, record in said if isinstance(record, LeavesTold) and receiver == BANK]
+    statements = [record.digest for _, _, record in said if isinstance(record, ScoreStatement)]
+    assert len(statements) == len(set(statements)) == 2, "each house speaks once, also when it is asked for leaves"
     if tamper is not drop_everything:
         assert len({record.bucket for record in told}) == 1, "no more is told than what differs"
     for house, blamed in ((bank, BUREAU), (bureau, BANK)):
