@@ -49,6 +49,7 @@ class When(click.ParamType):
 @click.option("--to", "to_us", type=When(), metavar="TIME", help="Joined before this time (UTC).")
 @click.option("--request", "request_id", metavar="ID", help="One request, with every answer to it.")
 @click.option("--limit", type=click.IntRange(min=1), default=MOST_ROWS, show_default=True, help="Show so many.")
+@click.option("--count", "only_count", is_flag=True, help="Say only how many there are.")
 @home_option
 @json_option
 def history(
@@ -58,23 +59,24 @@ def history(
     to_us: int | None,
     request_id: str | None,
     limit: int,
+    only_count: bool,
     home: Path,
     as_json: bool,
 ) -> None:
     """What was scored: outcomes, oldest first, and how many there are of each kind."""
     wanted = OutcomeFilter(model, version, from_us, to_us, request_id)
     with _opened(home) as (_, store):
-        rows = list(itertools.islice(read_outcomes(store, wanted), limit))
         counts = count_outcomes(store, wanted)
-        answers = read_answers(store, request_id) if request_id is not None else []
+        rows = [] if only_count else list(itertools.islice(read_outcomes(store, wanted), limit))
+        answers = [] if only_count or request_id is None else read_answers(store, request_id)
     if as_json:
         document: dict[str, Any] = {
-            "outcomes": rows,
+            "outcomes": sum(counts.values()) if only_count else rows,
             "counts": [
                 {"outcome": outcome, "reason": reason, "count": count} for (outcome, reason), count in counts.items()
             ],
         }
-        print_json({**document, "answers": answers} if request_id is not None else document)
+        print_json({**document, "answers": answers} if answers else document)
         return
     for row in rows:
         click.echo(_outcome_line(row))
@@ -83,7 +85,7 @@ def history(
     total = sum(counts.values())
     kinds = ", ".join(f"{count} {_kind(*kind)}" for kind, count in counts.items())
     click.echo(f"{total} outcomes{f': {kinds}' if kinds else ''}")
-    if total > len(rows):
+    if total > len(rows) and not only_count:
         click.echo(f"shown are the first {len(rows)}: narrow it down, or raise --limit")
 
 
@@ -99,7 +101,9 @@ def reconcile(peer: str | None, from_us: int | None, to_us: int | None, home: Pa
         from_ms, to_ms = (None if time_us is None else time_us // 1000 for time_us in (from_us, to_us))
         reports = StatementStore(store, party).report(peer, from_ms, to_ms)
     if as_json:
-        print_json([_report_mapping(report) for report in reports])
+        # Nothing compared is no agreement.
+        is_agreed = bool(reports) and all(report.status == AGREED for report in reports)
+        print_json({"agreed": is_agreed, "intervals": [_report_mapping(report) for report in reports]})
     else:
         _print_reports(reports, party)
     if any(report.status not in (AGREED, WAITING) for report in reports):

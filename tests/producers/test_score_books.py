@@ -95,6 +95,14 @@ def test_outcomes_are_chosen_by_model_version_time_and_request(
     assert _ids(_run("history", *options, "--json", "--home", str(booked))) == expected
 
 
+def test_outcomes_can_be_counted_only(booked: Path) -> None:
+    told = json.loads(_run("history", "--count", "--json", "--version", "1", "--home", str(booked)).stdout)
+    assert told["outcomes"] == 2
+    assert sum(entry["count"] for entry in told["counts"]) == 2
+    text = _run("history", "--count", "--home", str(booked)).output
+    assert text == "3 outcomes: 1 degraded (no_such_person), 2 scored\n"
+
+
 def test_a_request_is_shown_with_every_answer(booked: Path) -> None:
     document = json.loads(_run("history", "--request", "first", "--json", "--home", str(booked)).stdout)
     assert [(answer["how"], answer["value"]) for answer in document["answers"]] == [("used", 3), ("late", 4)]
@@ -156,6 +164,7 @@ def test_agreement_is_exit_code_0(houses: tuple[House, House], tmp_path: Path) -
     settle(*houses)
     result = _run("reconcile", "--home", str(tmp_path / BUREAU))
     assert result.exit_code == 0
+    assert json.loads(_run("reconcile", "--json", "--home", str(tmp_path / BUREAU)).stdout)["agreed"] is True
     assert result.output == (
         "2023-11-14 22:14:00 to 22:15:00  bank asked bureau  credit/1 answers: bureau 5, bank 5: agreed\n"
     )
@@ -175,7 +184,9 @@ def test_a_difference_is_exit_code_1_with_the_requests(houses: tuple[House, Hous
     assert lines[-1] == "    and 3 more: --json has all"
     as_json = _run("reconcile", "--json", "--home", str(tmp_path / BANK))
     assert as_json.exit_code == 1
-    (report,) = json.loads(as_json.stdout)
+    document = json.loads(as_json.stdout)
+    assert document["agreed"] is False
+    (report,) = document["intervals"]
     assert (report["status"], report["own_count"], report["peer_count"]) == ("differs", 20, 9)
     assert len(report["differences"]) == 13
 
@@ -186,7 +197,7 @@ def test_reports_are_chosen_by_peer_and_time(houses: tuple[House, House], tmp_pa
     home = str(tmp_path / BANK)
 
     def count(*options: str) -> int:
-        return len(json.loads(_run("reconcile", "--json", "--home", home, *options).stdout))
+        return len(json.loads(_run("reconcile", "--json", "--home", home, *options).stdout)["intervals"])
 
     assert count() == count("--peer", BUREAU) == 1
     assert count("--peer", "shop") == 0
@@ -202,6 +213,7 @@ def test_a_peer_that_has_said_nothing_is_waited_for(houses: tuple[House, House],
     result = _run("reconcile", "--home", str(tmp_path / BANK))
     assert result.exit_code == 0
     assert "bank 1, bureau nothing yet: waiting for bureau" in result.output
+    assert json.loads(_run("reconcile", "--json", "--home", str(tmp_path / BANK)).stdout)["agreed"] is False
 
 
 def test_shadow_scores_are_marked(home: Path) -> None:
