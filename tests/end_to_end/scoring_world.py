@@ -22,7 +22,7 @@ from infra.topics import results_topic, score_audit_topic
 from producers.job_view import JobStatus
 from producers.model_reader import find_model, load_half, read_models
 from producers.score_client import ScoreClient
-from producers.serving_client import Serving, read_serving
+from producers.serving_client import Serving, read_serving, set_alias
 from producers.topic_reader import connection_of
 from schemas.codec import decode
 from schemas.jobs import ServeSpec
@@ -74,9 +74,12 @@ class Scoring:
         """Both versions, as the serving topic names them."""
         return {f"{model.name}/{model.version}" for model in (self.model, self.second)}
 
-    def set_alias(self, *arguments: str) -> None:
-        """`isthmus model alias small@live ...`."""
-        isthmus("model", "alias", "small@live", *arguments, "--home", str(self.world.guest.home))
+    def set_alias(self, version: str, *, canary: str = "", permille: int = 0, shadow: str = "") -> None:
+        """What `isthmus model alias small@live VERSION` does, without the start of a process."""
+        settings = self.world.guest.settings
+        set_alias(
+            settings, "small@live", version, canary_version=canary, canary_permille=permille, shadow_version=shadow
+        )
 
     def client(self) -> ScoreClient:
         """A client of the guest's."""

@@ -117,7 +117,7 @@ def test_a_switch_under_load_loses_nothing_and_mixes_no_versions(scoring: Scorin
     """Every request is scored by one version at both parties: its points are that version's, and no other's."""
     known = {r.request_id for r in scoring.results()}
     with scoring.client() as client:
-        report = _load(scoring, client, 6.0, lambda: scoring.set_alias(scoring.second.version))
+        report = _load(scoring, client, 10.0, lambda: scoring.set_alias(scoring.second.version))
     new = [r for r in scoring.results() if r.request_id not in known]
     assert len(new) == report.total
     assert {r.outcome for r in new} == {Outcome.SCORED}
@@ -137,7 +137,7 @@ def test_a_switch_under_load_loses_nothing_and_mixes_no_versions(scoring: Scorin
 
 def test_a_canary_gets_its_share_and_a_shadow_is_told_to_nobody(scoring: Scoring) -> None:
     first, second = scoring.model.version, scoring.second.version
-    scoring.set_alias(first, "--canary", second, "--canary-permille", "300", "--shadow", second)
+    scoring.set_alias(first, canary=second, permille=300, shadow=second)
     try:
         with scoring.client() as client:
             scoring.await_so(lambda: _sees_the_alias(scoring, client), "the alias is known")
@@ -188,10 +188,11 @@ def test_more_processes_come_and_go_under_load_and_nothing_is_lost_or_repeated(s
 
 def _owns_partitions(scoring: Scoring, house: House, process: str, slot: int) -> bool:
     group = group_id(process, house.party)
-    members = AdminClient({"bootstrap.servers": scoring.broker.bootstrap}).describe_consumer_groups([group])
+    admin = AdminClient({"bootstrap.servers": scoring.broker.bootstrap})
+    found = admin.describe_consumer_groups([group])[group].result(timeout=30)
     return any(
         (member.group_instance_id or "").endswith(f".{slot}") and member.assignment.topic_partitions
-        for member in members[group].result().members
+        for member in found.members
     )
 
 
