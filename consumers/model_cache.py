@@ -47,6 +47,11 @@ class _Fetch:
     content: Future[bytes]
     retry_at: float = 0.0
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether it is over, and gave nothing."""
+        return self.content.done() and self.content.exception() is not None
+
 
 class ModelCache:
     """Any thread may call it."""
@@ -71,6 +76,7 @@ class ModelCache:
                 while len(self._halves) >= MOST_HALVES:
                     del self._halves[next(iter(self._halves))]
                 self._halves[sha256] = half
+                self._fetches.pop(sha256, None)
         return half
 
     def _path(self, sha256: bytes) -> Path:
@@ -91,7 +97,7 @@ class ModelCache:
         """From the object store, by a thread that may take its time."""
         with self._lock:
             fetch = self._fetches.get(sha256)
-            is_first = fetch is None or (fetch.content.done() and self._now() >= fetch.retry_at)
+            is_first = fetch is None or (fetch.has_failed and self._now() >= fetch.retry_at)
             if fetch is None or is_first:
                 fetch = self._fetches[sha256] = _Fetch(Future())
                 threading.Thread(target=self._load, args=(sha256, fetch), name="model-fetch", daemon=True).start()
