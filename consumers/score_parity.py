@@ -50,7 +50,18 @@ DEADLINE_SECONDS = 120.0
 #: Requests on their way at a time: well below what routers and hosts take at once.
 IN_FLIGHT = 500
 #: What says that a party is away, not that scores differ.
-ABSENT = (ScoreReason.LATE, ScoreReason.DEADLINE_EXCEEDED, ScoreReason.OVERLOADED, ScoreReason.QUOTA_EXCEEDED)
+ABSENT = frozenset(
+    {
+        ScoreReason.LATE,
+        ScoreReason.DEADLINE_EXCEEDED,
+        ScoreReason.OVERLOADED,
+        ScoreReason.QUOTA_EXCEEDED,
+        # A host's registry learns of a model a little later than the guest's; a table may be out of reach for a while.
+        ScoreReason.UNKNOWN_MODEL,
+        ScoreReason.MODEL_UNAVAILABLE,
+        ScoreReason.SOURCE_FAILED,
+    }
+)
 
 
 class NotNowError(Exception):
