@@ -6,6 +6,8 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,3 +108,15 @@ def test_results_audit_and_history_are_the_same(scoring: Scoring, report: LoadRe
     used = {(r.request_id, r.purpose, a.value) for r in audited for a in r.answers}
     late = {(r.request_id, r.purpose, r.value) for r in scoring.audit(guest) if isinstance(r, AnswerLate)}
     assert used | late <= answers
+
+
+def test_both_parties_accounts_agree(scoring: Scoring, report: LoadReport) -> None:
+    """Signed statements of every interval, made by processes that were killed as well."""
+
+    def told(home: Path) -> dict[str, Any]:
+        return dict(json.loads(isthmus("score", "reconcile", "--json", "--home", str(home), expect=(0, 1))))
+
+    for house in scoring.world.houses:
+        scoring.await_so(lambda home=house.home: told(home)["agreed"], f"{house.party} agrees")  # type: ignore[misc]
+        counts = [interval["own_count"] for interval in told(house.home)["intervals"]]
+        assert sum(counts) >= report.total
