@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 #: The layers that need no broker, no network and no second process.
 PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy
 
-.PHONY: help venv demo test check bench lock clean
+.PHONY: help venv demo test check pure-tests bench lock clean
 
 help:
 	@echo "make venv                 install everything into $(VENV), once"
@@ -42,6 +42,9 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --quiet $(wildcard $(PURE_TESTS))
+
+pure-tests:
+	@echo $(wildcard $(PURE_TESTS))
 
 bench: venv
 	@test -n "$(NAME)" || { echo "say which: make bench NAME=... ($(basename $(notdir $(wildcard benchmarks/[a-z]*.py))))" >&2; exit 2; }
