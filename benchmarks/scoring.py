@@ -90,7 +90,8 @@ def _load_with_switch(world: ScoringWorld) -> LoadReport:
 def _round_trips(bootstrap: str) -> list[float]:
     """Milliseconds from producing a record to having it, one at a time."""
     topic = "plain"
-    AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1, 1)])[topic].result()
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result()
     reader = _reader(bootstrap, topic, 1)
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     seconds: list[float] = []
