@@ -101,7 +101,7 @@ class ScoringWorld:
 @contextmanager
 def scoring_world(partitions: int = 4) -> Iterator[ScoringWorld]:
     """A broker, two homes, features and two served versions of a model; nothing runs yet but the broker."""
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker") as broker:
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_lasting=True) as broker:
         homes = {party: Path(name) / party for party in (GUEST, HOST)}
         world = ScoringWorld(broker.bootstrap, homes)
         for party, peer in ((GUEST, HOST), (HOST, GUEST)):

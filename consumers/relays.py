@@ -19,7 +19,7 @@ from consumers.wiring import WORLD_FAILED
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
-from infra.topics import SCORE_HOST, dead_letter_topic, group_id, score_audit_topic, transactional_id
+from infra.topics import SCORE_HOST, dead_letter_topic, group_id, routed_topic, score_audit_topic, transactional_id
 from schemas.jobs import JobSpec
 from schemas.record import Record
 from schemas.scoring import ScoreReason
@@ -47,6 +47,10 @@ QUIET_SECONDS = 10.0
 #: A failure that took so long was a wait: the source is left alone for as long again, so that it costs others half of
 #: the time at most. One that is told at once may be about some columns only.
 SLOW_SECONDS = 0.1
+#: What a host writes to its books is gathered for so long: nobody waits for it.
+BOOKS_PATIENCE_MS = 20
+#: A router's word to the joiner: about as long as a host takes to answer, so that both are fetched together.
+ROUTED_PATIENCE_MS = 3
 #: Tables of trainings that stay loaded: parity checks come one after the other.
 KEPT_TABLES = 2
 
@@ -116,8 +120,9 @@ def relay_places(party: Party, process: str, slot: int, input_topic: str) -> Rel
         dead_letter=dead_letter_topic(party.name),
         group_id=group_id(process, party.name),
         instance_id=transactional_id(process, party.name, slot),
-        # A host's books. (A router writes none.)
-        patient=frozenset({score_audit_topic(party.name)}) if process == SCORE_HOST else frozenset(),
+        # A host's books. A router's word to its own joiner, which is of use only with the hosts' answers.
+        patient=frozenset({score_audit_topic(party.name) if process == SCORE_HOST else routed_topic(party.name)}),
+        patience_ms=BOOKS_PATIENCE_MS if process == SCORE_HOST else ROUTED_PATIENCE_MS,
         properties=party.settings.kafka,
     )
 

@@ -19,6 +19,8 @@ from streams.engine.kafka_settings import CLIENT, PRODUCER, READER
 
 #: How long a look for deadlines and delivery failures can wait for the next result.
 LOOK_SECONDS = 0.02
+#: Requests of so long go to the broker together: each message to it costs as much as several more records in it.
+LINGER_MS = 2
 #: Taken from librdkafka's queue at once.
 MOST_RECORDS = 1_000
 
@@ -78,6 +80,7 @@ class ScoreLink:
                 **connection,
                 **CLIENT,
                 **PRODUCER,
+                "linger.ms": LINGER_MS,
                 "partitioner": "consistent",
                 # Copies of a request do no harm, and a producer that is not idempotent has no state to lose.
                 "acks": "all",

@@ -22,14 +22,17 @@ from pathlib import Path
 import requests
 from jgo.maven import MavenContext
 
-#: The newest version of which the command-line tools are published as well as the broker.
-KAFKA_VERSION = "4.3.1"
+#: Not the newest: from 4.1 a broker that is killed can forget the markers of a decided transaction (KAFKA-20734; see
+#: docs/decisions/0011-kafka-version.md).
+KAFKA_VERSION = "4.0.2"
 #: Locked with everything that it depends on.
 BROKER = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 #: Locked alone, for what they need beyond the broker's own jars is not used here: the command-line tools (whose Connect
 #: commands would bring a web server), and the logging backend that the broker's start scripts would add.
 EXTRAS = (
     f"org.apache.kafka:kafka-tools:{KAFKA_VERSION}",
+    "org.apache.logging.log4j:log4j-api:2.25.4",
+    "org.apache.logging.log4j:log4j-core:2.25.4",
     "org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",
 )
 LOCK_FILE = Path(__file__).with_name("kafka.lock.toml")

@@ -32,7 +32,7 @@ def run(home: Path, port: int) -> None:
         stopping = True
 
     click.echo("starting Apache Kafka")
-    with EmbeddedBroker(home, port) as running:
+    with EmbeddedBroker(home, port, is_lasting=True) as running:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         click.echo(f"Apache Kafka answers at {running.bootstrap}; its log is {running.log_file}; Ctrl-C ends it")

@@ -40,8 +40,6 @@ MOST_OUTPUTS = 40_000
 ROOM_SECONDS = 0.02
 #: For deliveries, before partitions are given away and before the end. What is late is done again by the next owner.
 HAND_OVER_SECONDS = 2.0
-#: What nobody waits for is gathered for so long; far less than until the next commit.
-PATIENT_LINGER_MS = 20
 #: librdkafka gives up on a record after five minutes by default; a broker may be away for longer.
 _FOR_EVER = 0
 
@@ -90,7 +88,7 @@ class RelayLoop:
         self._producers = [self._producer]
         self._patient = self._producer
         if places.patient:
-            self._patient = Producer({**properties, "linger.ms": PATIENT_LINGER_MS})
+            self._patient = Producer({**properties, "linger.ms": places.patience_ms})
             self._producers.append(self._patient)
 
     def run(self) -> None:
