@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
+import yaml
 from confluent_kafka.admin import AdminClient
 
 from infra.broker import EmbeddedBroker
@@ -16,7 +19,7 @@ from infra.topics import group_id
 from producers.score_client import ScoreClient
 from producers.score_load import LoadReport, LoadRun
 from schemas.scoring import AnswerAudited, Outcome, Purpose, ScoreAudited, ScoreReason
-from tests.end_to_end.scoring_world import HOST_PROCESSES, Scoring, isthmus, scoring_world
+from tests.end_to_end.scoring_world import GUEST_PROCESSES, HOST_PROCESSES, Scoring, isthmus, scoring_world
 from tests.end_to_end.world import House
 
 DEADLINE_MS = 20_000
@@ -227,6 +230,55 @@ def test_a_silent_host_degrades_and_nothing_changes_when_it_returns(scoring: Sco
         scoring.start(host, *HOST_PROCESSES)
         scoring.await_so(lambda: _is_scored(client, _common(scoring)[1]), "the host is back")
     assert [r.outcome for r in scoring.results() if r.request_id == result.request_id] == [Outcome.DEGRADED]
+
+
+@contextmanager
+def _settings(scoring: Scoring, house: House, processes: tuple[str, ...], **score: int) -> Iterator[None]:
+    """The house's processes with these settings of scoring, and as they were before afterwards."""
+    path = house.home / "party.yaml"
+    before = path.read_text(encoding="utf-8")
+    settings = yaml.safe_load(before)
+    settings["score"] = {**settings.get("score", {}), **score}
+    for text in (yaml.safe_dump(settings), before):
+        scoring.stop(house)
+        path.write_text(text, encoding="utf-8")
+        scoring.start(house, *processes)
+        with scoring.client() as client:
+            scoring.await_so(lambda: _is_scored(client, _common(scoring)[0]), "scores again")
+        if text != before:
+            yield
+
+
+def test_beyond_a_hosts_quota_requests_are_refused_in_its_name_and_none_is_without_outcome(scoring: Scoring) -> None:
+    host, burst, per_second = scoring.world.host, 40, 10
+    with (
+        _settings(scoring, host, HOST_PROCESSES, quota_burst=burst, quota_per_second=per_second),
+        scoring.client() as client,
+    ):
+        began = time.monotonic()
+        report = _load(scoring, client, 4.0, lambda: None)
+        seconds = time.monotonic() - began
+    refused = report.outcomes["refused", "quota_exceeded", host.party]
+    scored = report.outcomes["scored", "none", ""]
+    assert scored + refused == report.total
+    assert refused > 0
+    # At least what a full bucket has; at most that and what came in since.
+    assert burst / 2 <= scored <= burst + per_second * (seconds + 1)
+
+
+def test_what_has_no_room_to_wait_is_refused_at_once_and_the_others_get_their_outcome(scoring: Scoring) -> None:
+    guest, host, most = scoring.world.guest, scoring.world.host, 5
+    with _settings(scoring, guest, GUEST_PROCESSES, most_waiting=most), scoring.client() as client:
+        scoring.stop(host)
+        people = _common(scoring)[:200]
+        sent = [client.send(person, "small", deadline_ms=DEADLINE_MS) for person in people]
+        outcomes = Counter((r.outcome, r.reason, r.party) for r in (each.result() for each in sent))
+        scoring.start(host, *HOST_PROCESSES)
+    refused = outcomes[Outcome.REFUSED, ScoreReason.OVERLOADED, guest.party]
+    late = outcomes[Outcome.DEGRADED, ScoreReason.LATE, host.party]
+    assert refused + late == len(people)
+    # All were sent long before the first had waited enough, so every partition was full.
+    assert late == most * guest.settings.topics.partitions
 
 
 def _is_scored(client: ScoreClient, entity_id: str) -> bool:
