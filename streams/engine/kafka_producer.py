@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from queue import SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -23,9 +24,9 @@ OVERRUN_SECONDS = 5.0
 class KafkaProducer:
     """Implements `ports.Producer`. `group_metadata` gives the member's generation at the time of the call.
 
-    Calls that wait for the broker run in a thread of their own, because librdkafka 2.16 does not always keep the time
-    it is given: `send_offsets_to_transaction` was seen to wait for ever when the broker was killed under it.
-    A call that overruns counts as unanswered. Its thread and the client below it stay behind, out of use.
+    Calls that wait for the broker run in another thread, because librdkafka 2.16 does not always keep the time it is
+    given: `send_offsets_to_transaction` was seen to wait for ever when the broker was killed under it. A call that
+    overruns counts as unanswered. The thread and the client below it stay behind, out of use.
     """
 
     def __init__(
@@ -46,6 +47,9 @@ class KafkaProducer:
                 "transaction.timeout.ms": timeouts.transaction_ms,
             }
         )
+        #: One thread for all calls: to start one takes a tenth of a short transaction.
+        self._calls: SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = SimpleQueue()
+        threading.Thread(target=_make_calls, args=(self._calls,), name=transactional_id, daemon=True).start()
 
     def init(self) -> None:
         """Take the id; the broker ends what a predecessor left open."""
@@ -86,6 +90,7 @@ class KafkaProducer:
 
     def close(self) -> None:
         """Forget what is queued, say nothing. (`Producer.close` would abort, which can take long without a broker.)"""
+        self._calls.put(None)
         if self._is_stuck:
             return
         with contextlib.suppress(KafkaException):
@@ -95,20 +100,11 @@ class KafkaProducer:
         self._call(lambda: self._producer.produce(record.topic, record.value, record.key, record.partition))
 
     def _await(self, name: str, call: Callable[[], object]) -> None:
-        """Make the call in a thread, and turn to other things when it does not come back."""
+        """Have the call made, and turn to other things when it does not come back."""
         if self._is_stuck:
             raise ClientError(ClientErrorKind.TIMED_OUT, f"{name}: the client is stuck in an earlier call")
         answer: Future[None] = Future()
-
-        def work() -> None:
-            try:
-                self._call(call)
-            except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
-                answer.set_exception(error)
-            else:
-                answer.set_result(None)
-
-        threading.Thread(target=work, name=name, daemon=True).start()
+        self._calls.put((lambda: self._call(call), answer))
         try:
             answer.result(self._seconds + OVERRUN_SECONDS)
         except FutureTimeoutError:
@@ -121,3 +117,15 @@ class KafkaProducer:
         except KafkaException as exception:
             error = exception.args[0]
             raise ClientError(kind_of(error), f"{error.name()}: {error.str()}") from exception
+
+
+def _make_calls(calls: SimpleQueue[tuple[Callable[[], object], Future[None]] | None]) -> None:
+    """The thread: one call after the other, until there is None."""
+    while (wanted := calls.get()) is not None:
+        call, answer = wanted
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
