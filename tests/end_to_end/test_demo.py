@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,15 @@ def test_a_job_that_cannot_meet_its_deadline_fails_with_the_reason(tmp_path: Pat
     assert line["model_sha256"] is None
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """What a script starts in the background ignores interrupts, and so would the programs that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_interrupting_the_demo_ends_everything(tmp_path: Path) -> None:
     folder = tmp_path / "demo"
     process = subprocess.Popen(

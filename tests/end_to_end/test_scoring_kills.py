@@ -33,6 +33,9 @@ LOAD_SECONDS = KILLS * GAP_SECONDS + 10
 #: Nobody is in a hurry here: the question is what becomes of every request, not how soon.
 DEADLINE_MS = 150_000
 
+#: The first test trains a model, checks it and sees all the kills: two minutes on two idle cores.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scoring]:
