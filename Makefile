@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 #: The layers that need no broker, no network and no second process.
 PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy
+#: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
+WORKERS ?= 2
 
 .PHONY: help venv demo test check pure-tests bench lock clean
 
@@ -13,7 +15,7 @@ help:
 	@echo "make venv                 install everything into $(VENV), once"
 	@echo "make demo ARGS=...        run the demonstration"
 	@echo "make check                lint, format, types, imports, pure tests"
-	@echo "make test ARGS=...        all tests, with a real broker"
+	@echo "make test ARGS=...        all tests, with a real broker; WORKERS=0 runs them one after the other"
 	@echo "make bench NAME= ARGS=    one benchmark of benchmarks/"
 	@echo "make lock                 pin the dependencies of pyproject.toml again"
 	@echo "make clean                remove what was built, but no downloads"
@@ -34,14 +36,14 @@ demo: venv
 	$(BIN)/isthmus demo $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --quiet $(wildcard $(PURE_TESTS))
+	$(BIN)/python -m pytest -n $(WORKERS) --quiet $(wildcard $(PURE_TESTS))
 
 pure-tests:
 	@echo $(wildcard $(PURE_TESTS))

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from xdist.scheduler import LoadFileScheduling
 
 from infra.broker import EmbeddedBroker
 from infra.topic_admin import create_topics
 from infra.topics import PARTITIONS, Kind, Topic, party_topics
 
+TESTS = Path(__file__).parent
 _party_numbers = itertools.count(1)
+
+#: Here are the files that take longest. Started last, one of them would keep a single worker busy at the end.
+LONGEST_FIRST = ("end_to_end", "broker", "secrecy")
+
+
+class FilesTogether(LoadFileScheduling):  # type: ignore[misc]  # It comes without types.
+    """A worker gets whole files, which share what is expensive; and one gets all jobs of whole parties.
+
+    Each of these fills two cores with its processes: two at a time gain nothing and wait for each other.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        whole = nodeid.startswith("tests/end_to_end/")
+        return "tests/end_to_end" if whole else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesTogether:
+    return FilesTogether(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: places.get(item.path.relative_to(TESTS).parts[0], len(places)))
 
 
 @pytest.fixture(scope="session")
