@@ -99,13 +99,16 @@ class ScoringWorld:
 
 
 @contextmanager
-def scoring_world(partitions: int = 4) -> Iterator[ScoringWorld]:
-    """A broker, two homes, features and two served versions of a model; nothing runs yet but the broker."""
+def scoring_world(partitions: int = 4, **score: int) -> Iterator[ScoringWorld]:
+    """A broker, two homes, features and two served versions of a model; nothing runs yet but the broker.
+
+    `score` are settings of scoring, for both parties.
+    """
     with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_lasting=True) as broker:
         homes = {party: Path(name) / party for party in (GUEST, HOST)}
         world = ScoringWorld(broker.bootstrap, homes)
         for party, peer in ((GUEST, HOST), (HOST, GUEST)):
-            _make_home(homes[party], party, peer, broker.bootstrap, partitions)
+            _make_home(homes[party], party, peer, broker.bootstrap, partitions, score)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         for party, peer in ((GUEST, HOST), (HOST, GUEST)):
             add_peer(homes[party], homes[peer] / "keys" / "party.pub")
@@ -120,7 +123,7 @@ def scoring_world(partitions: int = 4) -> Iterator[ScoringWorld]:
             world.stop()
 
 
-def _make_home(home: Path, party: str, peer: str, bootstrap: str, partitions: int) -> None:
+def _make_home(home: Path, party: str, peer: str, bootstrap: str, partitions: int, score: dict[str, int]) -> None:
     home.mkdir()
     save_settings(
         home,
@@ -129,6 +132,7 @@ def _make_home(home: Path, party: str, peer: str, bootstrap: str, partitions: in
             "bootstrap_servers": bootstrap,
             "peers": [peer],
             "topics": {"partitions": partitions},
+            "score": score,
             "object_store": {"kind": "directory", "path": "objects"},
         },
     )
