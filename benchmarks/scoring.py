@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from producers.score_load import LoadReport, LoadRun
 from producers.serving_client import set_alias
 from producers.topic_reader import connection_of
 from schemas.codec import encode
+from schemas.scoring import ScoreJoined
 from streams.engine.partitioner import partition_of
 
 RATE = 500.0
@@ -38,40 +40,57 @@ WARM_UP_SECONDS = 60.0
 LIMITS = {"p50_ms": 10.0, "p99_ms": 30.0, "throughput": 5000, "p99_during_switch_ms": 100.0}
 BACKLOG = 50_000
 RIVAL_BACKLOG = 20_000
+#: Between two times that a result tells of. A client takes a request's time to the millisecond.
+HOPS = ("requested_routed", "routed_answered", "answered_joined", "joined_received")
 ROUND_TRIPS = 1000
 DEADLINE_MS = 5_000
 WAIT_SECONDS = 180.0
 
 
-@dataclass(frozen=True)
-class PathFigures:
-    """The whole path, from a client to the client, in a world that has worked for a while."""
+@dataclass
+class HopClock:
+    """A client that notes how long each part of a request's path took, in ms, by the times in its result."""
 
-    steady: LoadReport
-    switched: LoadReport
-    #: Milliseconds of the bare round trip, in the median.
-    limit_ms: float
+    client: ScoreClient
+    hops: dict[str, list[float]]
+
+    def send(self, *arguments: Any, **options: Any) -> Future[ScoreJoined]:
+        """As the client does."""
+        future = self.client.send(*arguments, **options)
+        future.add_done_callback(self._note)
+        return future
+
+    def _note(self, future: Future[ScoreJoined]) -> None:
+        if future.exception() is not None:
+            return
+        now_us, result = time.time_ns() // 1_000, future.result()
+        asked_us = result.requested_at_ms * 1_000
+        times = (asked_us, result.routed_at_us, result.answered_at_us, result.joined_at_us, now_us)
+        for name, since, until in zip(HOPS, times, times[1:], strict=False):
+            self.hops.setdefault(name, []).append((until - since) / 1_000)
 
 
 def run() -> dict[str, Any]:
     """Each figure beside its limit. Latencies with one partition a topic, which one joiner needs, and with four."""
     with scoring_world(partitions=1) as world:
-        narrow = _measure_path(world)
+        narrow, narrow_switched, hops = _measure_path(world)
+        limit_ms = float(np.median(_round_trips(world.bootstrap)))
     with scoring_world() as world:
-        wide = _measure_path(world)
+        wide, wide_switched, _ = _measure_path(world)
         joiner = _drain_backlog(world)
         rivals = {kind: _drain_rival(world.bootstrap, kind) for kind in ("faust", "quixstreams")}
         partitions = world.settings(GUEST).topics.partitions
-    figures = narrow.steady.percentiles()
+    figures = narrow.percentiles()
     return {
         "requests_per_second": RATE,
         **figures,
-        **{f"{name}_at_{partitions}_partitions": value for name, value in wide.steady.percentiles().items()},
-        "lost": sum(path.steady.lost + path.switched.lost for path in (narrow, wide)),
-        "outcomes": narrow.steady.mapping()["outcomes"],
-        "limit_roundtrip_ms": narrow.limit_ms,
-        "ratio_to_roundtrip": figures["p50_ms"] / narrow.limit_ms,
-        "p99_during_switch_ms": narrow.switched.percentiles()["p99_ms"],
+        **{f"{name}_at_{partitions}_partitions": value for name, value in wide.percentiles().items()},
+        "lost": sum(report.lost for report in (narrow, narrow_switched, wide, wide_switched)),
+        "outcomes": narrow.mapping()["outcomes"],
+        "hops_p50_ms": {name: float(np.median(hop)) for name, hop in hops.items()},
+        "limit_roundtrip_ms": limit_ms,
+        "ratio_to_roundtrip": figures["p50_ms"] / limit_ms,
+        "p99_during_switch_ms": narrow_switched.percentiles()["p99_ms"],
         "throughput": joiner,
         "throughput_faust": rivals["faust"],
         "throughput_quixstreams": rivals["quixstreams"],
@@ -79,21 +98,24 @@ def run() -> dict[str, Any]:
     }
 
 
-def _measure_path(world: ScoringWorld) -> PathFigures:
+def _measure_path(world: ScoringWorld) -> tuple[LoadReport, LoadReport, dict[str, list[float]]]:
+    """A steady load, one with a switch, and the hops of the steady one, of a world that has worked for a while."""
     world.start(HOST, "score-host")
     world.start(GUEST, "score-router", "score-joiner")
+    hops: dict[str, list[float]] = {}
     _load(world, WARM_UP_SECONDS)
-    steady = _load(world, SECONDS)
+    steady = _load(world, SECONDS, hops)
     switched = _load_with_switch(world)
     world.stop()
-    return PathFigures(steady, switched, float(np.median(_round_trips(world.bootstrap))))
+    return steady, switched, hops
 
 
-def _load(world: ScoringWorld, seconds: float) -> LoadReport:
+def _load(world: ScoringWorld, seconds: float, hops: dict[str, list[float]] | None = None) -> LoadReport:
     ids = [person(number) for number in range(PERSONS)]
     settings = world.settings(GUEST)
     with ScoreClient(settings.party, connection_of(settings)) as client:
-        return LoadRun(client, ids, MODEL, rate=RATE, seconds=seconds, deadline_ms=DEADLINE_MS).run()
+        clock = HopClock(client, {} if hops is None else hops)
+        return LoadRun(clock, ids, MODEL, rate=RATE, seconds=seconds, deadline_ms=DEADLINE_MS).run()
 
 
 def _load_with_switch(world: ScoringWorld) -> LoadReport:

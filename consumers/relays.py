@@ -112,6 +112,11 @@ def run_relay(
 
 def relay_places(party: Party, process: str, slot: int, input_topic: str) -> RelayPlaces:
     """Where a process of this party reads and writes."""
+    if process == SCORE_HOST:
+        patient, patience_ms = score_audit_topic(party.name), BOOKS_PATIENCE_MS
+    else:
+        # Its own joiner can do nothing with it until the hosts have answered.
+        patient, patience_ms = routed_topic(party.name), ROUTED_PATIENCE_MS
     return RelayPlaces(
         party=party.name,
         process=process,
@@ -120,9 +125,8 @@ def relay_places(party: Party, process: str, slot: int, input_topic: str) -> Rel
         dead_letter=dead_letter_topic(party.name),
         group_id=group_id(process, party.name),
         instance_id=transactional_id(process, party.name, slot),
-        # A host's books. A router's word to its own joiner, which is of use only with the hosts' answers.
-        patient=frozenset({score_audit_topic(party.name) if process == SCORE_HOST else routed_topic(party.name)}),
-        patience_ms=BOOKS_PATIENCE_MS if process == SCORE_HOST else ROUTED_PATIENCE_MS,
+        patient=frozenset({patient}),
+        patience_ms=patience_ms,
         properties=party.settings.kafka,
     )
 

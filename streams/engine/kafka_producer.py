@@ -47,7 +47,7 @@ class KafkaProducer:
                 "transaction.timeout.ms": timeouts.transaction_ms,
             }
         )
-        #: One thread for all calls: to start one takes a tenth of a short transaction.
+        #: For one thread that makes all calls: a new one for each is work that the broker's answer waits for.
         self._calls: SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = SimpleQueue()
         threading.Thread(target=_make_calls, args=(self._calls,), name=transactional_id, daemon=True).start()
 

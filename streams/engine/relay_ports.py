@@ -55,8 +55,8 @@ class RelayPlaces:
     group_id: str
     #: The member's `group.instance.id`: no two processes may have the same at one time.
     instance_id: str
-    #: Outputs that nobody waits for so long, milliseconds: the broker gets many at once, at a fraction of the work.
+    #: Outputs that nobody waits for: the broker gets what comes in so long at once, at a fraction of the work.
     patient: frozenset[str] = frozenset()
-    patience_ms: int = 20
+    patience_ms: int = 0
     #: librdkafka's properties for every client, such as TLS settings.
     properties: Mapping[str, Any] = field(default_factory=dict)

@@ -6,87 +6,43 @@ kill in the right milliseconds; with the records on another node than the coordi
 
 from __future__ import annotations
 
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.broker import EmbeddedBroker
-from infra.broker.configuration import render_properties, server_properties
-from infra.broker.jars import fetch_jars
-from infra.broker.java import FIRST_COMPILER_ONLY, java_command
+from infra.broker.configuration import render_properties
 from infra.broker.ports import free_ports
 from streams.engine.kafka_settings import CLIENT, PRODUCER
+from tests.broker.score_books import await_true
 
 TOPIC = "decided"
-COORDINATOR, LEADER = 1, 2
+#: The coordinator is node 1.
+LEADER = 2
 REQUEST_SECONDS = 30.0
-#: Written markers show within a second of the node's return.
-SETTLE_SECONDS = 20.0
-LOOK_SECONDS = 0.2
 
 
-class _SecondNode:
-    """A broker without a controller, of the same cluster."""
-
-    def __init__(self, home: Path, first: EmbeddedBroker) -> None:
-        self._jars = fetch_jars()
-        self._home = home
-        home.mkdir()
-        controller = (first.home / "server.properties").read_text()
-        told = dict(line.split("=", 1) for line in controller.splitlines() if "=" in line)
-        (port,) = free_ports(str(home), 1)
-        properties = server_properties(home / "data", port, 0) | {
-            "node.id": str(LEADER),
-            "process.roles": "broker",
-            "listeners": f"CLIENTS://127.0.0.1:{port}",
-            "advertised.listeners": f"CLIENTS://127.0.0.1:{port}",
-            "controller.quorum.bootstrap.servers": told["controller.quorum.bootstrap.servers"],
-        }
-        (home / "server.properties").write_text(render_properties(properties))
-        meta = (first.home / "data" / "meta.properties").read_text()
-        cluster = next(line.split("=", 1)[1] for line in meta.splitlines() if line.startswith("cluster.id="))
-        words = ("format", "-t", cluster, "-c", str(home / "server.properties"))
-        subprocess.run(
-            java_command(self._jars, "kafka.tools.StorageTool", *words, options=(FIRST_COMPILER_ONLY,)),
-            check=True,
-            capture_output=True,
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        options = (FIRST_COMPILER_ONLY, "-Xmx256m", f"-Dkafka.logs.dir={self._home}")
-        command = java_command(self._jars, "kafka.Kafka", str(self._home / "server.properties"), options=options)
-        with (self._home / "broker.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        assert self._process.wait() == -9
+def _second_node(home: Path, first: EmbeddedBroker) -> EmbeddedBroker:
+    """A broker without a controller, of the same cluster, not started yet."""
+    controllers = "controller.quorum.bootstrap.servers"
+    (home / "data").mkdir(parents=True)
+    meta = {"version": "1", "cluster.id": _property(first.home / "data" / "meta.properties", "cluster.id")}
+    (home / "data" / "meta.properties").write_text(render_properties({**meta, "node.id": str(LEADER)}))
+    (port,) = free_ports(str(home), 1)
+    properties = {
+        "node.id": str(LEADER),
+        "process.roles": "broker",
+        "listeners": f"CLIENTS://127.0.0.1:{port}",
+        "advertised.listeners": f"CLIENTS://127.0.0.1:{port}",
+        controllers: _property(first.home / "server.properties", controllers),
+    }
+    return EmbeddedBroker(home, port, properties=properties)
 
 
-@contextmanager
-def _second_node(home: Path, first: EmbeddedBroker) -> Iterator[_SecondNode]:
-    node = _SecondNode(home, first)
-    node.start()
-    try:
-        yield node
-    finally:
-        node.kill()
-
-
-def _await(is_so: Callable[[], bool], seconds: float = REQUEST_SECONDS) -> bool:
-    pause = threading.Event()
-    for _ in range(int(seconds / LOOK_SECONDS)):
-        if is_so():
-            return True
-        pause.wait(LOOK_SECONDS)
-    return False
+def _property(file: Path, name: str) -> str:
+    lines = (line.partition("=") for line in file.read_text().splitlines())
+    return next(value for key, _, value in lines if key == name)
 
 
 def _ends(bootstrap: str) -> tuple[int, int]:
@@ -112,16 +68,16 @@ def test_a_decided_transaction_is_finished_when_the_leader_of_its_records_comes_
                 partitions = admin.list_topics(TOPIC, timeout=REQUEST_SECONDS).topics[TOPIC].partitions
                 return partitions[0].leader if 0 in partitions else None
 
-            assert _await(lambda: LEADER in admin.list_topics(timeout=REQUEST_SECONDS).brokers)
+            await_true(lambda: LEADER in admin.list_topics(timeout=REQUEST_SECONDS).brokers)
             admin.create_topics([NewTopic(TOPIC, 1, replica_assignment=[[LEADER]])])[TOPIC].result()
-            assert _await(lambda: leader() == LEADER)
+            await_true(lambda: leader() == LEADER)
             producer.begin_transaction()
             producer.produce(TOPIC, b"one", partition=0)
             assert producer.flush(REQUEST_SECONDS) == 0
             second.kill()
-            assert _await(lambda: leader() == -1), "the controller still believes in the killed node"
+            await_true(lambda: leader() == -1, lambda: "the controller still believes in the killed node")
             producer.commit_transaction(REQUEST_SECONDS)
             second.start()
-            assert _await(lambda: leader() == LEADER)
+            await_true(lambda: leader() == LEADER)
             assert _ends(first.bootstrap)[0] >= 1
-            assert _await(lambda: len(set(_ends(first.bootstrap))) == 1, SETTLE_SECONDS), "the record is undecided"
+            await_true(lambda: len(set(_ends(first.bootstrap))) == 1, lambda: "the record is undecided")

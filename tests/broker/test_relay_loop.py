@@ -88,6 +88,7 @@ class Toy:
             group_id=self.name,
             instance_id=f"{self.name}-0",
             patient=frozenset({self.echo.output}) if is_patient else frozenset(),
+            patience_ms=20,
         )
         timeouts = KafkaTimeouts(session_ms=6_000, heartbeat_ms=600)
         return RelayLoop(places, self.echo, timeouts=timeouts, **self.options)

@@ -239,14 +239,17 @@ def _settings(scoring: Scoring, house: House, processes: tuple[str, ...], **scor
     before = path.read_text(encoding="utf-8")
     settings = yaml.safe_load(before)
     settings["score"] = {**settings.get("score", {}), **score}
-    for text in (yaml.safe_dump(settings), before):
+
+    def restart(text: str) -> None:
         scoring.stop(house)
         path.write_text(text, encoding="utf-8")
         scoring.start(house, *processes)
         with scoring.client() as client:
             scoring.await_so(lambda: _is_scored(client, _common(scoring)[0]), "scores again")
-        if text != before:
-            yield
+
+    restart(yaml.safe_dump(settings))
+    yield
+    restart(before)
 
 
 def test_beyond_a_hosts_quota_requests_are_refused_in_its_name_and_none_is_without_outcome(scoring: Scoring) -> None:
