@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka.admin import (
+    AclBinding,
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
@@ -47,7 +49,12 @@ def test_a_broker_takes_every_rule_as_it_is_meant(guarded: EmbeddedBroker) -> No
         AclOperation.ANY,
         AclPermissionType.ANY,
     )
-    assert set(admin.describe_acls(everything).result(timeout=30)) == set(bindings)
+    #: The controller has written the rules down when it answers; the broker's authorizer hears of them a moment later.
+    deadline = time.monotonic() + 30
+    shown_rules: set[AclBinding] = set()
+    while shown_rules != set(bindings) and time.monotonic() < deadline:
+        shown_rules = set(admin.describe_acls(everything).result(timeout=30))
+    assert shown_rules == set(bindings)
     shown = run_tool("kafka-acls", "--bootstrap-server", guarded.bootstrap, "--list", "--principal", "User:acme.train")
     assert "name=vfl.train.exchange.globex.v1, patternType=LITERAL" in shown
     assert "name=vfl.acme.train., patternType=PREFIXED" in shown
