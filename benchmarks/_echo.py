@@ -25,6 +25,7 @@ from infra.topics import (
 )
 from schemas.catalogue import register
 from schemas.record import Record
+from streams.engine.agreement import Agreement
 from streams.engine.kafka_log import KafkaLog
 from streams.engine.kafka_settings import Membership
 from streams.engine.process import StageProcess, SystemClock
@@ -124,7 +125,7 @@ def echo_keyring(party: str) -> Keyring:
     private = {GUEST: b"g" * 32, HOST: b"h" * 32}
     peer = HOST if party == GUEST else GUEST
     public = X25519PrivateKey.from_private_bytes(private[peer]).public_key().public_bytes_raw()
-    return Keyring(party, private[party], {peer: public}, b"s" * 32)
+    return Keyring(party, Agreement(private[party], {peer: public}, b"m" * 32), b"s" * 32)
 
 
 def run_party(party: str, bootstrap: str, folder: Path, membership: Membership = Membership.STATIC) -> None:

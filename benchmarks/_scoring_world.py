@@ -25,7 +25,8 @@ from confluent_kafka.admin import AdminClient
 from consumers.exits import PARENT_PIPE
 from consumers.party import Party, open_party
 from infra.broker import EmbeddedBroker
-from infra.secrets import add_peer, create_secrets
+from infra.federation_local import found_together
+from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
 from infra.topic_admin import create_topics
 from infra.topics import party_topics, registry_topic, serving_topic
@@ -110,8 +111,8 @@ def scoring_world(partitions: int = 4, **score: int) -> Iterator[ScoringWorld]:
         for party, peer in ((GUEST, HOST), (HOST, GUEST)):
             _make_home(homes[party], party, peer, broker.bootstrap, partitions, score)
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        for party, peer in ((GUEST, HOST), (HOST, GUEST)):
-            add_peer(homes[party], homes[peer] / "keys" / "party.pub")
+        found_together(list(homes.values()), "benchmark")
+        for party in (GUEST, HOST):
             create_topics(admin, party_topics(party, partitions))
         for version in VERSIONS:
             register_model(world, version)

@@ -14,10 +14,18 @@ from streams.machines.job import JobMachine, Policy
 
 
 def make_machine(party: Party) -> Machine:
-    """The job machine with this party's policy, and the peers with whom keys were exchanged."""
+    """The job machine with this party's policy, its peers, and what the federation lets jobs ask for."""
     approval = party.settings.approval
     policy = Policy(auto_approve=approval.auto, accept_leaks=approval.accept_leaks)
-    return JobMachine(party.name, party.secrets.master_secret, policy, peers=party.keyring.peers)
+    profile = party.secrets.profile
+    return JobMachine(
+        party.name,
+        party.secrets.master_secret,
+        policy,
+        peers=party.keyring.peers,
+        privacy=frozenset(profile.privacy),
+        least_key_bits=profile.paillier_bits,
+    )
 
 
 @click.command()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.object_store import ObjectStore, open_object_store
-from infra.secrets import PartySecrets, load_secrets
+from infra.party_secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
 from schemas.jobs import JobSpec, ProposeJob, Role, Stage, SubmitJob
 from schemas.record import Record
 from schemas.tasks import StartTask
 from streams.dataset import Dataset, DatasetProblem
+from streams.engine.agreement import Agreement
 from streams.engine.seal import Keyring
 from streams.kernels.ristretto import normalise_id
 
@@ -36,9 +37,20 @@ class Party:
 def open_party(home: Path) -> Party:
     """Raises `SettingsError`, `SecretsError`, `ObjectStoreError`: a person has to act."""
     settings = load_settings(home)
-    secrets = load_secrets(home, settings.party, settings.peers)
-    keyring = Keyring(settings.party, secrets.private_key, secrets.peer_keys, secrets.storage_secret)
-    return Party(settings, secrets, keyring, open_object_store(settings))
+    secrets = load_secrets(settings)
+    return Party(settings, secrets, make_keyring(secrets), open_object_store(settings))
+
+
+def make_keyring(secrets: PartySecrets) -> Keyring:
+    """The party's keys under the manifests that it goes by."""
+    if secrets.federation is None:
+        return Keyring(secrets.party, Agreement(secrets.pair.private_key, {}), secrets.storage_secret)
+    current, *others = (
+        Agreement(version.pair.private_key, version.peer_keys(secrets.peers), version.manifest.digest)
+        for version in secrets.versions
+    )
+    naming = Agreement(secrets.keys.naming_key, secrets.federation.naming_keys(secrets.peers))
+    return Keyring(secrets.party, current, secrets.storage_secret, others=others, naming=naming)
 
 
 def make_prepare(party: Party) -> Callable[[Record], object | None]:

@@ -24,7 +24,7 @@ def make_machine(stage: Stage, party: Party) -> Machine:
         case Stage.ALIGN:
             return AlignMachine(name, secret)
         case Stage.TRAIN:
-            return TrainMachine(name, secret)
+            return TrainMachine(name, secret, least_key_bits=party.secrets.profile.paillier_bits)
         case Stage.EVALUATE:
             return EvaluateMachine(name, secret)
     raise ValueError(f"stage {stage} has a process of its own")

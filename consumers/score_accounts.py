@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from infra.history_store import Row
 from infra.history_tables import REQUEST_ID_CHARACTERS, TEXT_CHARACTERS
-from infra.secrets import PartySecrets
+from infra.party_secrets import PartySecrets
 from infra.statement_store import ACCOUNT, AGREED, ASKING, DIFFERS, StatementStore
 from schemas.codec import decode, encode
 from schemas.record import Record

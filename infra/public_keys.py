@@ -1,18 +1,10 @@
-"""The public half of a party's keys: what its peers hold, in files that people exchange and compare."""
+"""Checks of the public keys that others hand in, and the errors about keys of any kind."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
-from pathlib import Path
-
-from infra.topics import check_party_name
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 KEY_BYTES = 32
-PUBLIC_FORMAT = "isthmus-public-key-2"
-#: Before parties signed anything.
-FORMER_FORMAT = "isthmus-public-key-1"
 #: Encodings of the points of small order of Ed25519, without the sign bit.
 SMALL_ORDER = frozenset(
     (
@@ -29,68 +21,29 @@ class SecretsError(Exception):
     """Keys are missing, unsafe or unusable. The message names the file and what to do, never a key."""
 
 
-@dataclass(frozen=True)
-class PublicKey:
-    """A party's public keys as its peers get them. People compare the fingerprint over another channel."""
-
-    party: str
-    #: X25519: what is sealed for the party.
-    key: bytes
-    #: Ed25519: what the party has signed.
-    signing_key: bytes
-
-    @property
-    def fingerprint(self) -> str:
-        """128 bits of SHA-256 over name and keys, in groups of four hexadecimal digits."""
-        names = PUBLIC_FORMAT.encode() + b"\0" + self.party.encode() + b"\0"
-        digest = hashlib.sha256(names + self.key + self.signing_key).hexdigest()
-        return "-".join(digest[start : start + 4] for start in range(0, 32, 4))
-
-    def to_json(self) -> str:
-        """The content of a public key file."""
-        content = {
-            "format": PUBLIC_FORMAT,
-            "party": self.party,
-            "key": self.key.hex(),
-            "signing_key": self.signing_key.hex(),
-            "fingerprint": self.fingerprint,
-        }
-        return json.dumps(content, indent=2) + "\n"
-
-
-def read_public_key(path: Path) -> PublicKey:
-    """The public key in a file. Raises `SecretsError` when it is missing, damaged or was altered."""
+def parse_sealing_key(text: str) -> bytes:
+    """An X25519 key in hexadecimal digits. Raises `ValueError`, also for a point of small order (RFC 7748, 6.1)."""
+    key = _parse(text, "X25519")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SecretsError(
-            f"{path} is missing: make keys with `isthmus party init`, or add the peer's file with `isthmus keys`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise SecretsError(f"{path} is not a public key file: {error}") from error
-    if isinstance(content, dict) and content.get("format") == FORMER_FORMAT:
-        raise SecretsError(
-            f"{path} was made before parties had signing keys: {content.get('party')!r} has to run `isthmus keys "
-            "upgrade` and to hand out its new party.pub, which you take with `isthmus keys trust FILE --replace`"
-        )
-    if not isinstance(content, dict) or content.get("format") != PUBLIC_FORMAT:
-        raise SecretsError(f"{path} is not a public key file of the format {PUBLIC_FORMAT}")
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        raise ValueError("is a key that protects nothing: anybody knows what is shared with it") from None
+    return key
+
+
+def parse_signing_key(text: str) -> bytes:
+    """An Ed25519 key in hexadecimal digits. Raises `ValueError`, also for one under which anybody can sign."""
+    key = _parse(text, "Ed25519")
+    if bytes([*key[:31], key[31] & 0x7F]) in SMALL_ORDER:
+        raise ValueError("is a key under which anybody can sign: its party could deny everything")
+    return key
+
+
+def _parse(text: str, kind: str) -> bytes:
     try:
-        party, key = str(content["party"]), bytes.fromhex(content["key"])
-        signing_key = bytes.fromhex(content["signing_key"])
-        check_party_name(party)
-    except (KeyError, TypeError, ValueError) as error:
-        raise SecretsError(f"{path} is damaged: {error}. Ask its party for it again") from error
+        key = bytes.fromhex(text)
+    except ValueError:
+        raise ValueError(f"is not hexadecimal, as {kind} keys are written here") from None
     if len(key) != KEY_BYTES:
-        raise SecretsError(f"{path} holds a key of {len(key)} bytes, X25519 keys have {KEY_BYTES}: ask {party!r} again")
-    if len(signing_key) != KEY_BYTES or _is_of_small_order(signing_key):
-        raise SecretsError(f"{path} holds no usable Ed25519 key under signing_key: ask {party!r} again")
-    public_key = PublicKey(party, key, signing_key)
-    if content.get("fingerprint") != public_key.fingerprint:
-        raise SecretsError(f"{path} does not match its own fingerprint: it was damaged or altered, ask {party!r} again")
-    return public_key
-
-
-def _is_of_small_order(signing_key: bytes) -> bool:
-    """Under such a key anybody can make signatures: its party could deny all of its own."""
-    return bytes([*signing_key[:31], signing_key[31] & 0x7F]) in SMALL_ORDER
+        raise ValueError(f"has {len(key)} bytes, {kind} keys have {KEY_BYTES}")
+    return key

@@ -1,16 +1,18 @@
-"""A party's keys, as files that only it can read. They never travel; what travels is the public key file.
+"""A party's keys, as files that only it can read. They never travel; what travels is the manifest (`federation.py`).
 
 <home>/keys/party.key       X25519 private key, for sealing      mode 0600
-<home>/keys/signing.key     Ed25519 private key, for statements of account   mode 0600
+<home>/keys/signing.key     Ed25519 private key, for manifests and statements of account   mode 0600
 <home>/keys/master.secret   32 bytes, source of all randomness of the party's jobs (docs/decisions/0006)   mode 0600
-<home>/keys/party.pub       the public keys, for the peers
-<home>/peers/<party>.pub    the public keys of peers
+
+A party that replaces its keys gets party-2.key and signing-2.key beside them, and so on: which ones are in force the
+manifest says, by the public keys in it.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -18,11 +20,10 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from infra.public_keys import KEY_BYTES, PublicKey, SecretsError, read_public_key
+from infra.public_keys import KEY_BYTES, SecretsError
 from infra.topics import check_party_name
 
 #: Whoever else may read a secret file.
@@ -32,48 +33,68 @@ UNSAFE_MARK = "# UNSAFE: derived from a seed, for demonstrations and tests only"
 
 
 @dataclass(frozen=True)
-class PartySecrets:
-    """What a process of the party needs to seal and open. Its text shows no key."""
+class KeyPair:
+    """One generation of a party's private keys. Its text shows none."""
 
-    party: str
     private_key: bytes = field(repr=False)
     signing_key: bytes = field(repr=False)
+
+    @property
+    def public_key(self) -> bytes:
+        """X25519."""
+        return X25519PrivateKey.from_private_bytes(self.private_key).public_key().public_bytes_raw()
+
+    @property
+    def verifying_key(self) -> bytes:
+        """Ed25519."""
+        return Ed25519PrivateKey.from_private_bytes(self.signing_key).public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """The Ed25519 signature; equal messages give equal signatures."""
+        return Ed25519PrivateKey.from_private_bytes(self.signing_key).sign(message)
+
+
+@dataclass(frozen=True)
+class OwnKeys:
+    """All private keys in a home. Its text shows none."""
+
+    party: str
+    #: In the order in which they were made.
+    pairs: tuple[KeyPair, ...]
     master_secret: bytes = field(repr=False)
-    peer_keys: dict[str, bytes] = field(repr=False)
-    peer_signing_keys: dict[str, bytes] = field(repr=False)
     #: The keys came from a seed and protect nothing.
     is_unsafe: bool = False
 
     @property
-    def public_key(self) -> PublicKey:
-        """The own public keys."""
-        return _public_key(self.party, self.private_key, self.signing_key)
+    def newest(self) -> KeyPair:
+        """What the party names when it joins."""
+        return self.pairs[-1]
 
-    def sign(self, message: bytes) -> bytes:
-        """The party's Ed25519 signature; equal messages give equal signatures."""
-        return Ed25519PrivateKey.from_private_bytes(self.signing_key).sign(message)
+    @property
+    def naming_key(self) -> bytes:
+        """X25519 private key for tokens of persons; the same for the life of the master secret."""
+        return self.derive("naming")
 
-    def has_signed(self, peer: str, message: bytes, signature: bytes) -> bool:
-        """Whether it is the peer's signature of the message; not so when its key is not known."""
-        if peer not in self.peer_signing_keys:
-            return False
-        try:
-            Ed25519PublicKey.from_public_bytes(self.peer_signing_keys[peer]).verify(signature, message)
-        except InvalidSignature:
-            return False
-        return True
-
-    def derive(self, purpose: str) -> bytes:
-        """32 bytes of the master secret for one purpose, unrelated to those for any other and to the seeds of jobs."""
-        return hmac.digest(self.master_secret, b"isthmus/secret/1\0" + purpose.encode(), "sha256")
+    @property
+    def public_naming_key(self) -> bytes:
+        """X25519."""
+        return X25519PrivateKey.from_private_bytes(self.naming_key).public_key().public_bytes_raw()
 
     @property
     def storage_secret(self) -> bytes:
         """What states and objects of this party are sealed with."""
         return self.derive("storage")
 
+    def derive(self, purpose: str) -> bytes:
+        """32 bytes of the master secret for one purpose, unrelated to those for any other and to the seeds of jobs."""
+        return hmac.digest(self.master_secret, b"isthmus/secret/1\0" + purpose.encode(), "sha256")
 
-def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) -> PublicKey:
+    def pair_with(self, public_key: bytes) -> KeyPair | None:
+        """The pair that has this public sealing key."""
+        return next((pair for pair in self.pairs if pair.public_key == public_key), None)
+
+
+def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) -> OwnKeys:
     """Make the party's keys, all or none; never replaces any. Raises `SecretsError`.
 
     With `unsafe_seed` the keys are a function of the seed and the party's name: demonstrations and tests get the same
@@ -86,124 +107,72 @@ def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) 
             f"{folder} exists already and is not replaced: without these keys no past job can be opened again. Use "
             "them, or choose another --home"
         )
-    private_key, signing_key, master_secret = _draw(party, unsafe_seed)
-    public_key = _public_key(party, private_key, signing_key)
+    names = ("party.key", "signing.key", "master.secret")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        (home.absolute() / "peers").mkdir(exist_ok=True)
         # Made under another name (mode 0700), so that a crash leaves all files or none.
         scratch = Path(tempfile.mkdtemp(prefix="keys-", dir=folder.parent))
         try:
-            mark = UNSAFE_MARK + "\n" if unsafe_seed is not None else ""
-            _write(scratch / "party.key", mark + private_key.hex() + "\n", 0o600)
-            _write(scratch / "signing.key", mark + signing_key.hex() + "\n", 0o600)
-            _write(scratch / "master.secret", mark + master_secret.hex() + "\n", 0o600)
-            _write(scratch / "party.pub", public_key.to_json(), 0o644)
+            for name in names:
+                _write_key(scratch / name, _draw(name, party, unsafe_seed), is_unsafe=unsafe_seed is not None)
             scratch.rename(folder)
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
     except OSError as error:
         raise SecretsError(f"the keys of {party} could not be written to {folder}: {error}") from error
-    return public_key
+    return load_keys(home, party)
 
 
-def add_signing_key(home: Path, party: str) -> PublicKey:
-    """Give a home that was made before parties signed anything its signing key. Raises `SecretsError`.
-
-    The other keys stay as they are. The peers need the new public key file.
-    """
-    folder = home.absolute() / "keys"
-    private_key, is_unsafe = _read_secret(folder / "party.key")
-    path = folder / "signing.key"
+def add_pair(home: Path, party: str) -> OwnKeys:
+    """Make one more generation of keys. Raises `SecretsError`."""
+    keys = load_keys(home, party)
+    folder, number = home.absolute() / "keys", len(keys.pairs) + 1
     try:
-        if not path.exists():
-            mark = UNSAFE_MARK + "\n" if is_unsafe else ""
-            _replace(path, mark + secrets.token_bytes(KEY_BYTES).hex() + "\n", 0o600)
-        public_key = _public_key(party, private_key, _read_secret(path)[0])
-        _replace(folder / "party.pub", public_key.to_json(), 0o644)
+        # The generation counts when its sealing key is there: that one is written last.
+        signing = folder / _file_name("signing", number)
+        signing.unlink(missing_ok=True)
+        _write_key(signing, secrets.token_bytes(KEY_BYTES), is_unsafe=False)
+        _write_key(folder / _file_name("party", number), secrets.token_bytes(KEY_BYTES), is_unsafe=False)
     except OSError as error:
-        raise SecretsError(f"the signing key of {party} could not be written to {folder}: {error}") from error
-    return public_key
+        raise SecretsError(f"new keys of {party} could not be written to {folder}: {error}") from error
+    return load_keys(home, party)
 
 
-def load_secrets(home: Path, party: str, peers: tuple[str, ...] = ()) -> PartySecrets:
-    """The party's keys and those of `peers`. Raises `SecretsError`: a file is missing, wrong or open to others."""
+def load_keys(home: Path, party: str) -> OwnKeys:
+    """The party's own keys. Raises `SecretsError`: a file is missing, wrong or open to others."""
     folder = home.absolute() / "keys"
-    private_key, private_unsafe = _read_secret(folder / "party.key")
-    master_secret, master_unsafe = _read_secret(folder / "master.secret")
-    if not (folder / "signing.key").exists():
-        raise SecretsError(
-            f"{folder / 'signing.key'} is missing: the home was made before parties had signing keys. Make one with "
-            "`isthmus keys upgrade`, and give the new party.pub to each peer"
-        )
-    signing_key, signing_unsafe = _read_secret(folder / "signing.key")
-    own = read_public_key(folder / "party.pub")
-    if own != _public_key(party, private_key, signing_key):
-        raise SecretsError(
-            f"{folder / 'party.pub'} is not the public key of party {party!r} and the keys in {folder}: "
-            "does `party:` in the settings name the party for which the keys were made?"
-        )
-    peer_keys, peer_signing_keys = {}, {}
-    for peer in peers:
-        path = home.absolute() / "peers" / f"{peer}.pub"
-        public_key = read_public_key(path)
-        if public_key.party != peer:
-            raise SecretsError(f"{path} is the key of party {public_key.party!r}: ask {peer!r} for its own file")
-        _check_usable(private_key, public_key, path)
-        peer_keys[peer] = public_key.key
-        peer_signing_keys[peer] = public_key.signing_key
-    is_unsafe = private_unsafe or signing_unsafe or master_unsafe
-    return PartySecrets(party, private_key, signing_key, master_secret, peer_keys, peer_signing_keys, is_unsafe)
+    master_secret, is_unsafe = _read_secret(folder / "master.secret")
+    pairs = []
+    for number in range(1, max(1, *_generations(folder)) + 1):
+        private_key, private_unsafe = _read_secret(folder / _file_name("party", number))
+        signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number))
+        pairs.append(KeyPair(private_key, signing_key))
+        is_unsafe = is_unsafe or private_unsafe or signing_unsafe
+    return OwnKeys(party, tuple(pairs), master_secret, is_unsafe)
 
 
-def add_peer(home: Path, public_key_file: Path, *, replace: bool = False) -> PublicKey:
-    """Take a peer's public key file into `<home>/peers`. Raises `SecretsError`, also for a key that changed."""
-    public_key = read_public_key(public_key_file)
-    own = read_public_key(home.absolute() / "keys" / "party.pub")
-    if own.party == public_key.party:
-        raise SecretsError(f"{public_key_file} is for party {own.party!r}, which is this party itself")
-    if own.key == public_key.key or own.signing_key == public_key.signing_key:
-        raise SecretsError(f"{public_key_file} holds this party's own key: ask {public_key.party!r} for its file")
-    path = home.absolute() / "peers" / f"{public_key.party}.pub"
-    if path.exists() and not replace and (known := read_public_key(path)) != public_key:
-        raise SecretsError(
-            f"{public_key.party!r} has the key {known.fingerprint} here, and {public_key.fingerprint} in "
-            f"{public_key_file}. If that party says it made a new one, replace it explicitly"
-        )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(public_key.to_json(), encoding="utf-8")
-    except OSError as error:
-        raise SecretsError(f"{path} could not be written: {error}") from error
-    return public_key
+def _generations(folder: Path) -> list[int]:
+    matches = (re.fullmatch(r"party-(\d{1,4})\.key", path.name) for path in folder.glob("party-*.key"))
+    return [0, *(int(match[1]) for match in matches if match)]
 
 
-def _draw(party: str, unsafe_seed: bytes | None) -> tuple[bytes, bytes, bytes]:
-    def draw(name: str) -> bytes:
-        if unsafe_seed is None:
-            return secrets.token_bytes(KEY_BYTES)
-        return hmac.digest(unsafe_seed, f"isthmus/unsafe/{name}\0{party}".encode(), "sha256")
-
-    return draw("party.key"), draw("signing.key"), draw("master.secret")
+def _file_name(kind: str, number: int) -> str:
+    return f"{kind}.key" if number == 1 else f"{kind}-{number}.key"
 
 
-def _public_key(party: str, private_key: bytes, signing_key: bytes) -> PublicKey:
-    return PublicKey(
-        party,
-        X25519PrivateKey.from_private_bytes(private_key).public_key().public_bytes_raw(),
-        Ed25519PrivateKey.from_private_bytes(signing_key).public_key().public_bytes_raw(),
-    )
+def _draw(name: str, party: str, unsafe_seed: bytes | None) -> bytes:
+    if unsafe_seed is None:
+        return secrets.token_bytes(KEY_BYTES)
+    return hmac.digest(unsafe_seed, f"isthmus/unsafe/{name}\0{party}".encode(), "sha256")
 
 
-def _check_usable(private_key: bytes, public_key: PublicKey, path: Path) -> None:
-    """A point of small order would make the shared key public (RFC 7748, section 6.1)."""
-    try:
-        X25519PrivateKey.from_private_bytes(private_key).exchange(X25519PublicKey.from_public_bytes(public_key.key))
-    except ValueError as error:
-        raise SecretsError(
-            f"{path} holds a key that protects nothing: do not use it, ask {public_key.party!r}"
-        ) from error
+def _write_key(path: Path, key: bytes, *, is_unsafe: bool) -> None:
+    mark = UNSAFE_MARK + "\n" if is_unsafe else ""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(mark + key.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_secret(path: Path) -> tuple[bytes, bool]:
@@ -218,7 +187,9 @@ def _read_secret(path: Path) -> tuple[bytes, bool]:
                 )
             lines = file.read().splitlines()
     except FileNotFoundError:
-        raise SecretsError(f"{path} is missing: make keys with `isthmus party init`") from None
+        raise SecretsError(
+            f"{path} is missing: make keys with `isthmus party init`, or restore them from the backup"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SecretsError(f"{path} cannot be read: {error}") from error
     unsafe = UNSAFE_MARK in lines
@@ -232,28 +203,4 @@ def _read_secret(path: Path) -> tuple[bytes, bool]:
     return key, unsafe
 
 
-def _replace(path: Path, text: str, mode: int) -> None:
-    """As `_write`, whatever is there, and whole or not at all."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}")
-    scratch.unlink(missing_ok=True)
-    _write(scratch, text, mode)
-    scratch.replace(path)
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-__all__ = [
-    "PartySecrets",
-    "PublicKey",
-    "SecretsError",
-    "add_peer",
-    "add_signing_key",
-    "create_secrets",
-    "load_secrets",
-    "read_public_key",
-]
+__all__ = ["KeyPair", "OwnKeys", "SecretsError", "add_pair", "create_secrets", "load_keys"]

@@ -8,8 +8,8 @@ from producers.commands.broker import broker
 from producers.commands.demo import demo
 from producers.commands.errors import ReportingGroup
 from producers.commands.features import features
+from producers.commands.federation import federation
 from producers.commands.job import job
-from producers.commands.keys import keys
 from producers.commands.lag import lag
 from producers.commands.model import model
 from producers.commands.party import party
@@ -30,7 +30,7 @@ def main() -> None:
     """
 
 
-for command in (demo, job, party, topics, model, features, score, lag, keys, broker):
+for command in (demo, job, party, topics, model, features, score, lag, federation, broker):
     main.add_command(command)
 score.add_command(score_run)
 

@@ -14,7 +14,10 @@ from typing import Any
 import pandas as pd
 from confluent_kafka.admin import AdminClient
 
-from infra.secrets import add_peer, create_secrets
+from infra.code_digest import code_digest
+from infra.federation_local import found_together
+from infra.manifest import Profile
+from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
 from infra.topic_admin import create_topics
 from infra.topics import party_topics
@@ -125,8 +128,8 @@ def make_homes(
     for party, peer, table, label in ((guest, host, tables.guest, tables.label), (host, guest, tables.host, None)):
         _make_home(homes[party], party, peer, table, label, spec, bootstrap)
         create_secrets(homes[party], party, unsafe_seed=f"isthmus demo {options.seed}".encode())
-    for party, peer in ((guest, host), (host, guest)):
-        add_peer(homes[party], homes[peer] / "keys" / "party.pub")
+    profile = Profile(privacy=tuple({Privacy.SPLIT_LINK: None, options.privacy: None}))
+    found_together(list(homes.values()), "demo", profile=profile, code=(code_digest(),))
     return load_settings(homes[guest]), load_settings(homes[host])
 
 

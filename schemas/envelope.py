@@ -17,6 +17,8 @@ class SealedRecord(Record):
     `payload` is AES-256-GCM-SIV (RFC 8452) of the Avro single-object encoding of the record, or of the
     `chunk_index`-th piece of that encoding when `chunk_count` > 1.
     Envelopes that a party's processes send each other have `sender` == `receiver`.
+    `manifest` names the version of the federation's manifest whose keys were used: the first bytes of its digest, all
+    of which is associated data too. Empty in envelopes to oneself.
     """
 
     sender: str
@@ -32,6 +34,7 @@ class SealedRecord(Record):
     #: whoever stores the envelope confirm a guess of its content.)
     digest: bytes
     payload: bytes
+    manifest: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,12 @@ class SealedMessage(Record):
     """A record of online scoring on its way, encrypted and authenticated from `sender` to `receiver`.
 
     `payload` is AES-256-GCM-SIV of the record's Avro single-object encoding under a drawn `nonce`. Associated data:
-    sender, receiver, the topic and the partition. Order and repetition are the receiver's business: it knows every
-    request by its id.
+    the digest of the manifest that `manifest` names (see `SealedRecord`), sender, receiver, topic and partition. Order
+    and repetition are the receiver's business: it knows every request by its id.
     """
 
     sender: str
     receiver: str
     nonce: bytes
     payload: bytes
+    manifest: bytes = b""

@@ -13,6 +13,7 @@ from consumers.exits import NEEDS_A_PERSON
 from infra.broker import BrokerError
 from infra.broker.jars import JarError
 from infra.broker.tools import ToolError
+from infra.manifest import ManifestError
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
@@ -54,7 +55,7 @@ def reported() -> Iterator[None]:
         raise CommandError("\n".join([heading, *lines]), WRONG_SPEC) from error
     except DemoDataError as error:
         raise CommandError(str(error), WRONG_SPEC) from error
-    except (SettingsError, SecretsError) as error:
+    except (SettingsError, SecretsError, ManifestError) as error:
         raise CommandError(str(error), NEEDS_A_PERSON) from error
     except (BrokerUnavailableError, TopicError, BrokerError, JarError, ToolError) as error:
         raise CommandError(str(error), NO_BROKER) from error

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from consumers.supervisor import run_supervisor
-from infra.secrets import create_secrets, load_secrets
+from infra.party_secrets import load_secrets
+from infra.secrets import create_secrets
 from infra.settings import FILE_NAME, load_settings, save_settings
 from infra.topics import party_topics
 from producers.commands.errors import CommandError
@@ -29,7 +30,7 @@ def party() -> None:
 @party.command()
 @click.argument("name")
 @click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Address of the Kafka broker.")
-@click.option("--peer", "peers", multiple=True, help="Another party; repeat for more. Exchange keys with each.")
+@click.option("--peer", "peers", multiple=True, help="Another party; repeat for more.")
 @home_option
 def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
     """Make the home of party NAME: settings, a key pair and a master secret."""
@@ -42,12 +43,12 @@ def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
         "approval": {"auto": False, "accept_leaks": []},
     }
     path = save_settings(home, settings)
-    public_key = create_secrets(home, name)
-    click.echo(f"made {path} and keys of {name}; fingerprint {public_key.fingerprint}")
+    create_secrets(home, name)
+    click.echo(f"made {path} and keys of {name}")
     click.echo(
-        f"next: name your tables under `datasets` in {FILE_NAME}, give {home / 'keys' / 'party.pub'} to each peer,"
+        f"next: name your tables under `datasets` in {FILE_NAME}, found a federation with `isthmus federation init`"
     )
-    click.echo("take theirs with `isthmus keys trust FILE`, then `isthmus topics create` and `isthmus party run`")
+    click.echo("or join one with `isthmus federation join`, then `isthmus topics create` and `isthmus party run`")
 
 
 @party.command()
@@ -59,7 +60,7 @@ def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
 def run(slot: int, view: bool, home: Path) -> None:
     """Run the party's processes until Ctrl-C, and start again what dies. Logs are in <home>/log."""
     settings = load_settings(home)
-    load_secrets(home, settings.party, settings.peers)
+    load_secrets(settings)
     topics = party_topics(settings.party, settings.topics.partitions)
     check_topics(connection_of(settings), tuple(topic.name for topic in topics))
     click.echo(f"running the processes of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends them")

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from consumers.supervisor import SCORE_BOOKS, SCORE_GUEST, SCORE_HOST, SCORE_VIEW, SCORING, SINGLE, supervise
-from infra.secrets import load_secrets
+from infra.party_secrets import load_secrets
 from infra.settings import load_settings
 from infra.topics import party_topics
 from producers.commands.options import home_option
@@ -54,7 +54,7 @@ def run(role: str, slot: int, names: tuple[str, ...], view: bool, home: Path) ->
     """
     processes = choose_processes(role, slot, names, view=view)
     settings = load_settings(home)
-    load_secrets(home, settings.party, settings.peers)
+    load_secrets(settings)
     topics = party_topics(settings.party, settings.topics.partitions)
     check_topics(connection_of(settings), tuple(topic.name for topic in topics))
     click.echo(f"running {', '.join(processes)} of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends")

@@ -61,6 +61,6 @@ def add_chunk(keyring: Keyring, arrival: Arrival, envelope: SealedRecord, piece:
     if len(pieces) < envelope.chunk_count:
         return Arrival(pieces), None
     whole = b"".join(pieces)
-    if not hmac.compare_digest(keyring.digest(stream_of(envelope), whole), envelope.digest):
+    if not hmac.compare_digest(keyring.digest(stream_of(envelope), whole, envelope.manifest), envelope.digest):
         raise ChunkError(f"{len(pieces)} chunks of {len(whole):,} bytes do not have the digest of the last one")
     return Arrival(), whole

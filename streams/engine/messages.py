@@ -16,7 +16,7 @@ from schemas.envelope import SealedMessage
 from schemas.record import Record
 from streams.engine.seal import NONCE_BYTES, Keyring, SealError, join_fields
 
-#: Ciphers that stay derived: two a peer.
+#: Ciphers that stay derived: two a peer and version of the manifest.
 CACHED_CIPHERS = 256
 
 
@@ -24,15 +24,16 @@ class MessageSeal:
     """Seals what goes to a place and opens what lies there. A place is a partition of a topic."""
 
     def __init__(self, keyring: Keyring, purpose: str) -> None:
+        self._keyring = keyring
         self._party = keyring.party
         self._cipher = functools.lru_cache(CACHED_CIPHERS)(functools.partial(_cipher, keyring, purpose))
 
     def seal(self, record: Record, receiver: str, topic: str, partition: int) -> bytes:
         """The record for `receiver`, at this place only. Raises `SealError` when there is no key for the receiver."""
-        nonce = os.urandom(NONCE_BYTES)
-        header = join_fields(self._party, receiver, topic, partition)
-        payload = self._cipher(self._party, receiver).encrypt(nonce, encode(record), header)
-        return encode(SealedMessage(self._party, receiver, nonce, payload))
+        nonce, mark = os.urandom(NONCE_BYTES), self._keyring.mark_for(receiver)
+        header = join_fields(self._keyring.manifest(mark), self._party, receiver, topic, partition)
+        payload = self._cipher(self._party, receiver, mark).encrypt(nonce, encode(record), header)
+        return encode(SealedMessage(self._party, receiver, nonce, payload, mark))
 
     def open(self, value: bytes, topic: str, partition: int) -> tuple[str, Record]:
         """Sender and record. Raises `SealError`, `DecodeError`."""
@@ -41,9 +42,11 @@ class MessageSeal:
             raise SealError(f"{type(message).__name__} instead of a sealed message")
         if message.receiver != self._party:
             raise SealError(f"a message for {message.receiver!r}, not for {self._party!r}")
-        header = join_fields(message.sender, message.receiver, topic, partition)
+        manifest = self._keyring.manifest(message.manifest)
+        header = join_fields(manifest, message.sender, message.receiver, topic, partition)
         try:
-            plain = self._cipher(message.sender, message.receiver).decrypt(message.nonce, message.payload, header)
+            cipher = self._cipher(message.sender, message.receiver, message.manifest)
+            plain = cipher.decrypt(message.nonce, message.payload, header)
         except (InvalidTag, ValueError, OverflowError) as error:
             raise SealError(
                 f"the message from {message.sender!r} does not open: changed, moved, or another key"
@@ -51,8 +54,8 @@ class MessageSeal:
         return message.sender, decode(plain)
 
 
-def _cipher(keyring: Keyring, purpose: str, sender: str, receiver: str) -> AESGCMSIV:
-    return keyring.message_cipher(sender, receiver, purpose)
+def _cipher(keyring: Keyring, purpose: str, sender: str, receiver: str, mark: bytes) -> AESGCMSIV:
+    return keyring.message_cipher(sender, receiver, purpose, mark)
 
 
 __all__ = ["DecodeError", "MessageSeal", "SealError"]

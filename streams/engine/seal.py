@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.codec import DecodeError, decode, encode
 from schemas.envelope import SealedRecord, SealedState
+from streams.engine.agreement import KEY_BYTES, Agreement, check_length, describe_unknown
 
-KEY_BYTES = 32
 NONCE_BYTES = 12
 #: Streams whose keys stay derived: parties x stages x the jobs that run at the same time.
 CACHED_KEYS = 4096
@@ -54,23 +54,28 @@ class Stream:
 class Keyring:
     """A party's keys, and all that is done with them. Its text shows none."""
 
-    def __init__(self, party: str, private_key: bytes, peer_keys: dict[str, bytes], storage_secret: bytes) -> None:
-        """`private_key` and `peer_keys` are raw X25519 keys, `storage_secret` is known to this party only.
+    def __init__(
+        self,
+        party: str,
+        current: Agreement,
+        storage_secret: bytes,
+        *,
+        others: Sequence[Agreement] = (),
+        naming: Agreement | None = None,
+    ) -> None:
+        """What is sealed is sealed under `current`; what was sealed under `others` is opened as well.
 
-        Raises `ValueError` for a key of another length or of low order; the text names the party.
+        `naming` holds the keys for tokens of persons, which outlive the others (by default the same).
+        `storage_secret` is known to this party only. Raises `ValueError` for a key of another length or of low order;
+        the text names the party.
         """
-        for name, key in (("private key", private_key), ("storage secret", storage_secret), *peer_keys.items()):
-            if len(key) != KEY_BYTES:
-                raise ValueError(f"{party}'s keyring: the key of {name!r} has {len(key)} bytes, expected {KEY_BYTES}")
+        check_length(party, "storage secret", storage_secret)
         self.party = party
         self._storage_secret = storage_secret
-        private = X25519PrivateKey.from_private_bytes(private_key)
-        self._shared: dict[str, bytes] = {}
-        for peer, public in peer_keys.items():
-            try:
-                self._shared[peer] = private.exchange(X25519PublicKey.from_public_bytes(public))
-            except ValueError as error:
-                raise ValueError(f"{party}'s keyring: the public key of {peer!r} is of low order") from error
+        self._current = current
+        self._agreements = {agreement.mark: agreement for agreement in (*others, current)}
+        self._shares = {mark: agreement.share(party) for mark, agreement in self._agreements.items()}
+        self._naming = self._shares[current.mark] if naming is None else naming.share(party)
         self._stream_keys = functools.lru_cache(CACHED_KEYS)(self._derive_stream_keys)
         self._state_cipher = AESGCMSIV(_derive(storage_secret, _STATE))
         self._state_nonce_key = _derive(storage_secret, _STATE_NONCE)
@@ -78,18 +83,26 @@ class Keyring:
         self._blob_name_key = _derive(storage_secret, _BLOB_NAME)
 
     def __repr__(self) -> str:
-        return f"Keyring({self.party}, peers {sorted(self._shared)})"
+        return f"Keyring({self.party}, peers {sorted(self.peers)})"
 
     @property
     def peers(self) -> frozenset[str]:
         """The parties whose records can be opened."""
-        return frozenset(self._shared)
+        return frozenset(self._shares[self._current.mark])
+
+    def mark_for(self, receiver: str) -> bytes:
+        """The mark of the manifest in force; records to oneself have none, and open for ever."""
+        return b"" if receiver == self.party else self._current.mark
 
     # --- records ---
 
-    def digest(self, stream: Stream, encoding: bytes) -> bytes:
-        """The keyed digest of a whole record's encoding, for records of several chunks. Raises `SealError`."""
-        return hmac.digest(self._stream_keys(stream)[1], encoding, "sha256")
+    def digest(self, stream: Stream, encoding: bytes, mark: bytes | None = None) -> bytes:
+        """The keyed digest of a whole record's encoding, for records of several chunks. Raises `SealError`.
+
+        `mark` is that of the chunks, where they came from a peer.
+        """
+        mark = self.mark_for(stream.receiver) if mark is None else mark
+        return hmac.digest(self._stream_keys(stream, mark)[1], encoding, "sha256")
 
     def seal(
         self,
@@ -113,55 +126,80 @@ class Keyring:
             chunk_count=chunk_count,
             digest=digest,
             payload=b"",
+            manifest=self.mark_for(stream.receiver),
         )
-        cipher = self._stream_keys(stream)[0]
-        return replace(bare, payload=cipher.encrypt(_nonce(bare), plaintext, _header(bare)))
+        cipher = self._stream_keys(stream, bare.manifest)[0]
+        return replace(bare, payload=cipher.encrypt(_nonce(bare), plaintext, self._header(bare)))
 
     def open(self, envelope: SealedRecord) -> bytes:
         """The plaintext of the record or chunk. Raises `SealError`."""
         stream = stream_of(envelope)
         try:
-            return self._stream_keys(stream)[0].decrypt(_nonce(envelope), envelope.payload, _header(envelope))
+            cipher = self._stream_keys(stream, envelope.manifest)[0]
+            return cipher.decrypt(_nonce(envelope), envelope.payload, self._header(envelope))
         except (InvalidTag, OverflowError, ValueError) as error:
             raise SealError(f"the envelope from {envelope.sender!r} does not open: changed, or another key") from error
 
-    def _derive_stream_keys(self, stream: Stream) -> tuple[AESGCMSIV, bytes]:
+    def _derive_stream_keys(self, stream: Stream, mark: bytes) -> tuple[AESGCMSIV, bytes]:
         if stream.sender == stream.receiver == self.party:
             secret, purpose = self._storage_secret, _OWN_RECORD
-        elif self.party in (stream.sender, stream.receiver):
-            peer = stream.receiver if stream.sender == self.party else stream.sender
-            if peer not in self._shared:
-                raise SealError(f"{self.party} has no key of {peer!r}: exchange public keys first")
-            secret, purpose = self._shared[peer], _RECORD
         else:
-            raise SealError(f"{self.party} is neither sender nor receiver")
+            secret, purpose = self._shared_with(stream.sender, stream.receiver, mark), _RECORD
         info = join_fields(stream.sender, stream.receiver, stream.job_id, stream.origin, stream.stage)
         return AESGCMSIV(_derive(secret, purpose + info)), _derive(secret, _DIGEST + info)
 
     # --- messages outside jobs ---
 
-    def message_cipher(self, sender: str, receiver: str, purpose: str) -> AESGCMSIV:
+    def message_cipher(self, sender: str, receiver: str, purpose: str, mark: bytes) -> AESGCMSIV:
         """The cipher of messages from `sender` to `receiver`, one of which is this party. Raises `SealError`."""
-        return AESGCMSIV(self._pair_key(sender, receiver, _MESSAGE, purpose))
+        info = _MESSAGE + join_fields(sender, receiver, purpose)
+        if sender == receiver == self.party:
+            return AESGCMSIV(_derive(self._storage_secret, info))
+        return AESGCMSIV(_derive(self._shared_with(sender, receiver, mark), info))
 
     def token_key(self, guest: str, host: str) -> bytes:
         """What both parties derive the tokens of persons from; nobody else can. Raises `SealError`."""
-        return self._pair_key(guest, host, _TOKEN, "")
+        peer = host if guest == self.party else guest
+        if self.party not in (guest, host) or peer not in self._naming:
+            raise SealError(f"{self.party} has no key for tokens of {guest!r} at {host!r}")
+        return _derive(self._naming[peer], _TOKEN + join_fields(guest, host, ""))
 
     def pseudonym_key(self) -> bytes:
         """What this party alone derives its pseudonyms of persons from."""
         return _derive(self._storage_secret, _TOKEN)
 
-    def _pair_key(self, sender: str, receiver: str, kind: bytes, purpose: str) -> bytes:
-        info = kind + join_fields(sender, receiver, purpose)
-        if sender == receiver == self.party:
-            return _derive(self._storage_secret, info)
+    def manifest(self, mark: bytes) -> bytes:
+        """The whole digest behind a record's mark; nothing for a record to oneself. Raises `SealError`."""
+        if not mark:
+            return b""
+        if mark not in self._agreements:
+            raise SealError(describe_unknown(self.party, mark, self._agreements))
+        return self._agreements[mark].manifest
+
+    def _shared_with(self, sender: str, receiver: str, mark: bytes) -> bytes:
         if self.party not in (sender, receiver):
-            raise SealError(f"{self.party} is neither {sender!r} nor {receiver!r}")
+            raise SealError(f"{self.party} is neither sender nor receiver")
         peer = receiver if sender == self.party else sender
-        if peer not in self._shared:
-            raise SealError(f"{self.party} has no key of {peer!r}: exchange public keys first")
-        return _derive(self._shared[peer], info)
+        if mark not in self._shares:
+            raise SealError(describe_unknown(self.party, mark, self._agreements))
+        if peer not in self._shares[mark]:
+            raise SealError(f"{self.party} has no key of {peer!r}: it is not a member of the federation")
+        return self._shares[mark][peer]
+
+    def _header(self, envelope: SealedRecord) -> bytes:
+        """What the envelope's encryption is bound to."""
+        return join_fields(
+            self.manifest(envelope.manifest),
+            envelope.sender,
+            envelope.receiver,
+            envelope.job_id,
+            envelope.origin,
+            envelope.stage,
+            envelope.sequence,
+            envelope.chunk_index,
+            envelope.chunk_count,
+            envelope.digest,
+        )
 
     # --- states ---
 
@@ -223,20 +261,6 @@ def join_fields(*fields: str | bytes | int) -> bytes:
 
 def _nonce(envelope: SealedRecord) -> bytes:
     return envelope.chunk_index.to_bytes(4, "big") + envelope.sequence.to_bytes(8, "big")
-
-
-def _header(envelope: SealedRecord) -> bytes:
-    return join_fields(
-        envelope.sender,
-        envelope.receiver,
-        envelope.job_id,
-        envelope.origin,
-        envelope.stage,
-        envelope.sequence,
-        envelope.chunk_index,
-        envelope.chunk_count,
-        envelope.digest,
-    )
 
 
 def _derive(secret: bytes, info: bytes) -> bytes:

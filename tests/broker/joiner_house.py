@@ -18,7 +18,8 @@ from consumers.party import open_party
 from consumers.score_joiner import join_topics
 from infra.broker import EmbeddedBroker
 from infra.broker.tools import run_tool
-from infra.secrets import add_peer, create_secrets
+from infra.federation_local import found_together
+from infra.secrets import create_secrets
 from infra.settings import save_settings
 from infra.topic_admin import create_topics
 from infra.topics import JOINER, party_topics, transactional_id
@@ -69,8 +70,7 @@ class JoinerHouse:
                 {"party": party, "bootstrap_servers": self.broker.bootstrap, "peers": [peer]},
             )
             create_secrets(self.folder / party, party)
-        for party, peer in ((self.guest, self.host), (self.host, self.guest)):
-            add_peer(self.folder / party, self.folder / peer / "keys" / "party.pub")
+        found_together([self.folder / party for party in (self.guest, self.host)], "joiners")
         create_topics(AdminClient({"bootstrap.servers": self.broker.bootstrap}), party_topics(self.guest, PARTITIONS))
         self.topics = join_topics(self.guest)
         self.seals = {

@@ -17,8 +17,9 @@ from sqlalchemy import func, select
 
 from consumers.exits import PARENT_PIPE
 from consumers.party import Party, open_party
+from infra.federation_local import found_together
 from infra.history_store import HistoryStore, HistoryUnavailableError, open_history
-from infra.secrets import add_peer, create_secrets
+from infra.secrets import create_secrets
 from infra.settings import save_settings
 from infra.topics import results_topic, score_audit_topic
 from schemas.codec import encode
@@ -37,10 +38,7 @@ def make_homes(folder: Path, bootstrap: str, parties: Sequence[str], score: dict
         common = {"party": party, "bootstrap_servers": bootstrap, "peers": peers, "score": score}
         save_settings(home, {**common, **more})
         create_secrets(home, party)
-    for home in homes:
-        for other in homes:
-            if other != home:
-                add_peer(home, other / "keys" / "party.pub")
+    found_together(homes, "books")
     return homes
 
 

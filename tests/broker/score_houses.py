@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.party import Party, open_party
 from consumers.relays import PURPOSE
-from infra.secrets import add_peer, create_secrets
+from infra.federation_local import found_together
+from infra.secrets import create_secrets
 from infra.settings import save_settings
 from infra.topic_admin import create_topics
 from infra.topics import (
@@ -110,8 +111,7 @@ class ScoreHouses:
             save_settings(home, {"party": name, "bootstrap_servers": bootstrap, "peers": [peer]})
             create_secrets(home, name)
             create_topics(self.admin, party_topics(name, partitions))
-        add_peer(folder / guest, folder / host / "keys" / "party.pub")
-        add_peer(folder / host, folder / guest / "keys" / "party.pub")
+        found_together([folder / guest, folder / host], "houses")
         self.guest, self.host = open_party(folder / guest), open_party(folder / host)
         self._producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
 

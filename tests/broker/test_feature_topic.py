@@ -28,6 +28,7 @@ from producers.feature_loader import FeatureTable, LoadReport, load_features
 from producers.topic_reader import connection_of
 from schemas.codec import encode
 from schemas.serving import FeatureRow
+from streams.engine.agreement import Agreement
 from streams.engine.partitioner import partition_of
 from streams.engine.seal import Keyring
 from streams.features import FeatureSourceError
@@ -231,7 +232,7 @@ def test_a_row_that_cannot_be_read_is_nobody_until_it_is_loaded_again(party: Par
 
 def test_a_topic_of_another_storage_key_says_so(party: Party, source: TopicSource) -> None:
     _load(party, {"ann": (1.0, 1.0)})
-    keyring = Keyring(party.name, os.urandom(32), {}, os.urandom(32))
+    keyring = Keyring(party.name, Agreement(os.urandom(32), {}), os.urandom(32))
     stranger = TopicSource(keyring, features_topic(party.name), connection_of(party.settings))
     stranger.start()
     stranger.await_ready(60)

@@ -8,8 +8,11 @@ from sqlalchemy.engine import make_url
 
 from consumers.score_accounts import Accounts, Outgoing
 from consumers.score_rows import RowMaker
+from infra.federation_local import found_together
 from infra.history_store import Booking, HistoryStore, Progress
-from infra.secrets import add_peer, create_secrets, load_secrets
+from infra.party_secrets import load_secrets
+from infra.secrets import create_secrets
+from infra.settings import load_settings, save_settings
 from infra.statement_store import AccountReport, StatementStore
 from infra.topics import score_audit_topic
 from schemas.codec import decode, encode
@@ -129,19 +132,19 @@ def joined(audited: ScoreAudited) -> ScoreJoined:
 class House:
     """The books of a party, and what its reconciler thinks of them; without a broker."""
 
-    def __init__(self, folder: Path, name: str, peer: str) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.now_ms = BEGIN_MS + LENGTH_MS
         self.history = HistoryStore(make_url(f"sqlite:///{folder / name}.db"))
         self.statements = StatementStore(self.history, name)
-        self.secrets = load_secrets(folder / name, name, (peer,))
+        self.secrets = load_secrets(load_settings(folder / name))
         self.accounts = self.restarted()
         self._offset: int | None = None
         self._rows = RowMaker(name)
 
     def restarted(self) -> Accounts:
         """A new process on the same books."""
-        self.accounts = Accounts(self.secrets, self.secrets.peer_keys, self.statements, LENGTH_MS, lambda: self.now_ms)
+        self.accounts = Accounts(self.secrets, self.secrets.peers, self.statements, LENGTH_MS, lambda: self.now_ms)
         return self.accounts
 
     def book(self, *records: Record) -> None:
@@ -180,11 +183,11 @@ class House:
 
 def make_houses(folder: Path) -> tuple[House, House]:
     """A guest and a host that know each other's keys."""
-    for name in (BANK, BUREAU):
+    for name, peer in ((BANK, BUREAU), (BUREAU, BANK)):
+        save_settings(folder / name, {"party": name, "bootstrap_servers": "127.0.0.1:1", "peers": [peer]})
         create_secrets(folder / name, name, unsafe_seed=b"accounts")
-    add_peer(folder / BANK, folder / BUREAU / "keys" / "party.pub")
-    add_peer(folder / BUREAU, folder / BANK / "keys" / "party.pub")
-    return House(folder, BANK, BUREAU), House(folder, BUREAU, BANK)
+    found_together([folder / BANK, folder / BUREAU], "accounts")
+    return House(folder, BANK), House(folder, BUREAU)
 
 
 def settle(*houses: House, copies: int = 1) -> list[tuple[str, str, Record]]:

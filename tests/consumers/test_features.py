@@ -16,7 +16,7 @@ from consumers.features import dataset_source, make_source
 from consumers.party import Party, load_share, open_party
 from infra.feature_http import HttpSource
 from infra.feature_sql import SqlSource
-from infra.secrets import add_peer
+from infra.federation_local import found_together
 from infra.settings import SettingsError
 from producers.demo_data import breast_cancer
 from schemas.jobs import JobSpec, PartySpec, TrainSpec
@@ -108,7 +108,7 @@ def guest(tmp_path: Path) -> tuple[Party, JobSpec]:
     make_home(home, "clinic", "lab", "127.0.0.1:1", {"people": frame}, "malignant")
     other = tmp_path / "lab"
     make_home(other, "lab", "clinic", "127.0.0.1:1", {}, None)
-    add_peer(home, other / "keys" / "party.pub")
+    found_together([home, other], "features")
     spec = JobSpec(
         name="small",
         guest=PartySpec("clinic", "people", tables.guest_features),

@@ -16,7 +16,8 @@ from consumers.party import Party, open_party
 from consumers.relays import MOST_BYTES, PURPOSE, Lookups, seal_items
 from consumers.score_host import ScoreHost
 from consumers.score_router import ScoreRouter
-from infra.secrets import add_peer, create_secrets
+from infra.federation_local import found_together
+from infra.secrets import create_secrets
 from infra.settings import save_settings
 from infra.topics import answers_topic, questions_topic, requests_topic, routed_topic, score_audit_topic
 from schemas.codec import decode, encode
@@ -189,8 +190,7 @@ def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = {"party": name, "bootstrap_servers": "127.0.0.1:1", "peers": [peer], "score": {"precision": 10}}
         save_settings(folder / name, settings)
         create_secrets(folder / name, name)
-    add_peer(folder / GUEST, folder / HOST / "keys" / "party.pub")
-    add_peer(folder / HOST, folder / GUEST / "keys" / "party.pub")
+    found_together([folder / GUEST, folder / HOST], "relays")
     return folder
 
 

@@ -12,6 +12,7 @@ from infra.topics import PARTITIONS
 from schemas.codec import encode
 from schemas.envelope import SealedRecord
 from schemas.jobs import Stage, SubmitJob
+from streams.engine.agreement import Agreement
 from streams.engine.partitioner import partition_of
 from streams.engine.seal import Keyring, Stream
 from tests.end_to_end.world import House, World
@@ -42,7 +43,9 @@ def make_junk(world: World, house: House, stage: Stage, topic: str, job_id: str)
     odd = bytearray(submission)
     odd[submission.index(b"logistic_regression") + len(b"logistic_regression")] = 126
     # Sealed by the book, for this very stage and job, by somebody who has not the peer's key.
-    stranger = Keyring(peer, b"\7" * 32, {house.party: open_party(house.home).secrets.public_key.key}, b"\1" * 32)
+    secrets = open_party(house.home).secrets
+    manifest = secrets.versions[0].manifest.digest
+    stranger = Keyring(peer, Agreement(b"\7" * 32, {house.party: secrets.pair.public_key}, manifest), b"\1" * 32)
     forged = encode(stranger.seal(Stream(peer, house.party, job_id, str(stage), str(stage)), 0, submission))
     outsider = SealedRecord("mallory", house.party, job_id, str(stage), str(stage), 0, 0, 1, b"", b"x" * 32)
     is_door = topic.startswith(f"vfl.{stage}.exchange.")

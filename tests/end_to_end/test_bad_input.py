@@ -25,7 +25,6 @@ from confluent_kafka import Producer
 
 from infra.broker import EmbeddedBroker, run_tool
 from infra.broker.ports import free_ports
-from infra.secrets import PublicKey, read_public_key
 from infra.topics import PARTITIONS, commands_topic
 from producers import topic_reader
 from producers.cli import main
@@ -412,26 +411,29 @@ def _copy_home(house: House, folder: Path, bootstrap: str | None = None) -> Path
     return home
 
 
-def test_a_peers_key_of_the_wrong_size_is_not_taken_and_no_process_runs_with_it(world: World, tmp_path: Path) -> None:
+def test_a_manifest_that_was_tampered_with_is_not_taken_and_no_process_runs_with_it(
+    world: World, tmp_path: Path
+) -> None:
     home = _copy_home(world.guest, tmp_path)
-    peer = home / "peers" / f"{world.host.party}.pub"
-    key = PublicKey(world.host.party, b"\x42" * 31, read_public_key(peer).signing_key)
-    (tmp_path / "received.pub").write_text(key.to_json(), encoding="utf-8")
-    words = f"holds a key of 31 bytes, X25519 keys have 32: ask '{world.host.party}' again"
-    refused = _run("keys", "trust", str(tmp_path / "received.pub"), "--replace", "--home", str(home))
+    path = home / "federation" / "manifest-1.json"
+    document = json.loads(path.read_text())
+    document["manifest"]["profile"]["privacy"] = ["split_link", "trusted_guest"]
+    received = tmp_path / "received.json"
+    received.write_text(json.dumps(document), encoding="utf-8")
+    refused = _run("federation", "sign", str(received), "--home", str(home))
     assert refused.exit_code == 78
-    assert f"{tmp_path / 'received.pub'} {words}" in refused.output
-    assert read_public_key(peer).key != key.key, "the good one is still there"
+    assert "is not newer than version 1" in refused.output
 
-    peer.write_text(key.to_json(), encoding="utf-8")
+    path.write_text(json.dumps(document), encoding="utf-8")
+    words = f"the signature of '{min(world.guest.party, world.host.party)}' is not of this manifest"
     run = _run("party", "run", "--home", str(home))
     assert run.exit_code == 78
-    assert f"{peer} {words}" in run.output
+    assert words in run.output
     command = [sys.executable, "-m", "consumers.supervisor", "--home", str(home)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
     assert done.returncode == 78, done
     assert "cannot run" in done.stdout
-    assert f"{peer} {words}" in done.stdout
+    assert words in done.stdout
     assert list((home / "run").iterdir()) == []
 
 

@@ -56,8 +56,11 @@ def homes(broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Pat
         (folder / "party.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         table.to_csv(folder / "people.csv", index=False)
         _isthmus("topics", "create", "--home", home)
-    for folder, other in (folders, tuple(reversed(folders))):
-        _isthmus("keys", "trust", str(other / "keys" / "party.pub"), "--home", str(folder))
+    guest, host = (str(folder) for folder in folders)
+    _isthmus("federation", "init", "health", "--home", guest)
+    _isthmus("federation", "join", f"{guest}/federation/draft.json", "--home", host)
+    _isthmus("federation", "sign", f"{host}/federation/draft.json", "--home", guest)
+    _isthmus("federation", "sign", f"{guest}/federation/manifest-1.json", "--home", host)
     return str(folders[0]), str(folders[1])
 
 

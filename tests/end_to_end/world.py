@@ -20,7 +20,8 @@ from confluent_kafka.admin import AdminClient
 from consumers.exits import PARENT_PIPE
 from consumers.party import open_party
 from consumers.supervisor import PROCESSES
-from infra.secrets import add_peer, create_secrets
+from infra.federation_local import found_together
+from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
 from infra.topic_admin import create_topics
 from infra.topics import commands_topic, dead_letter_topic, events_topic, exchange_topic, party_topics, state_topic
@@ -297,8 +298,7 @@ def running_world(
     homes = {party: folder / party for party in parties}
     make_home(homes[guest], guest, host, bootstrap, {DATASET: tables.guest, **guest_more}, LABEL)
     make_home(homes[host], host, guest, bootstrap, {DATASET: tables.host, **host_more}, None)
-    for party, peer in ((guest, host), (host, guest)):
-        add_peer(homes[party], homes[peer] / "keys" / "party.pub")
+    found_together(list(homes.values()), "world")
     with contextlib.ExitStack() as stack:
         houses: list[House] = []
         for party in parties:

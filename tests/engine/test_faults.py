@@ -12,6 +12,7 @@ import pytest
 from schemas.deadletter import DeadLetter
 from schemas.record import Blob, Record
 from streams.engine import stepper
+from streams.engine.agreement import Agreement
 from streams.engine.errors import EngineError, UnreadableStateError
 from streams.engine.jobs import Job
 from streams.engine.ports import TopicPartition
@@ -146,7 +147,7 @@ def test_a_record_to_a_party_without_a_key_or_a_topic_ends_the_job_with_a_reason
     world = make_world(machine=saying(lambda machine, event: (ToPeer("stranger", event.record),)))
     world.broker.add_topic(f"vfl.{STAGE}.exchange.stranger.v1", 1)
     assert "Reason.INVALID_SPEC" in (fault := told(world.run())[0].detail)
-    assert "host has no key of 'stranger': exchange public keys first" in fault
+    assert "host has no key of 'stranger': it is not a member of the federation" in fault
 
     world = make_world(machine=saying(lambda machine, event: (ToPeer("stranger", event.record),)))
     assert "there is no topic vfl.align.exchange.stranger.v1" in told(world.run())[0].detail
@@ -200,7 +201,7 @@ def test_a_large_state_that_cannot_be_fetched_stops_the_process_before_harm_is_d
 
 def test_a_state_of_another_storage_key_stops_the_process() -> None:
     world = make_world().run()
-    world.keyrings["host"] = world.keyrings["guest"].__class__("host", b"h" * 32, {}, b"other" * 6 + b"..")
+    world.keyrings["host"] = world.keyrings["guest"].__class__("host", Agreement(b"h" * 32, {}), b"other" * 6 + b"..")
     world.running[1].process = None
     with pytest.raises(UnreadableStateError, match=r"vfl.align.state.host.v1\[0\], key .*another storage key"):
         world.run()

@@ -6,16 +6,21 @@ from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from schemas.codec import decode
-from schemas.envelope import SealedRecord, SealedState
+from schemas.codec import decode, encode
+from schemas.envelope import SealedMessage, SealedRecord, SealedState
+from streams.engine.agreement import Agreement
 from streams.engine.chunks import MAX_CHUNKS, Arrival, ChunkError, add_chunk, seal_chunks
+from streams.engine.messages import MessageSeal
 from streams.engine.seal import Keyring, SealError, Stream, join_fields
 from tests.simulation.harness import make_keyrings
 
 RINGS = make_keyrings(("bank", "shop", "third"))
 STREAM = Stream("bank", "shop", "job-1", "align", "align")
 OWN = Stream("bank", "bank", "job-1", "job", "train")
+#: Any record.
+ENVELOPE = SealedState(b"nonce", b"payload")
 
 
 def test_the_receiver_opens_what_the_sender_sealed() -> None:
@@ -39,6 +44,7 @@ CHANGES: dict[str, Any] = {
     "chunk_count": 2,
     "digest": b"x",
     "payload": b"x" * 21,
+    "manifest": b"another1",
 }
 
 
@@ -67,6 +73,64 @@ def test_only_the_receiver_and_the_sender_hold_the_key() -> None:
 def test_sequences_that_no_counter_reaches_do_not_open(sequence: int) -> None:
     with pytest.raises(SealError):
         RINGS["shop"].open(replace(RINGS["bank"].seal(STREAM, 7, b"hello"), sequence=sequence))
+
+
+FIRST, SECOND = b"1" * 32, b"2" * 32
+PRIVATE = {"bank": b"b" * 32, "shop": b"c" * 32}
+
+
+def _ring(party: str, current: bytes, *others: bytes) -> Keyring:
+    peer = "shop" if party == "bank" else "bank"
+    public = X25519PrivateKey.from_private_bytes(PRIVATE[peer]).public_key().public_bytes_raw()
+    agreements = [Agreement(PRIVATE[party], {peer: public}, manifest) for manifest in (current, *others)]
+    return Keyring(party, agreements[0], b"s" * 32, others=agreements[1:], naming=Agreement(b"n" * 32, {peer: public}))
+
+
+def test_a_record_opens_under_the_manifest_that_it_was_sealed_under_and_no_other() -> None:
+    sealed = _ring("bank", FIRST).seal(STREAM, 7, b"hello")
+    assert sealed.manifest == FIRST[:8]
+    assert _ring("shop", SECOND, FIRST).open(sealed) == b"hello", "the version before, for a while"
+    with pytest.raises(SealError, match="sealed under the manifest 3131313131313131, and shop works under 32323232"):
+        _ring("shop", SECOND).open(sealed)
+    # The same keys, and the mark of the other version on it: all of the digest is bound.
+    for mark in (SECOND[:8], b""):
+        with pytest.raises(SealError):
+            _ring("shop", SECOND, FIRST).open(replace(sealed, manifest=mark))
+    alike = _ring("shop", FIRST[:8] + SECOND[8:])
+    with pytest.raises(SealError, match="does not open"):
+        alike.open(sealed)
+
+
+def test_chunks_that_were_sealed_before_a_rotation_are_put_together_after_it() -> None:
+    pieces = seal_chunks(_ring("bank", FIRST), STREAM, 0, b"x" * 25, chunk_bytes=10)
+    ring, arrival, whole = _ring("shop", SECOND, FIRST), Arrival(), None
+    for piece in pieces:
+        arrival, whole = add_chunk(ring, arrival, piece, ring.open(piece))
+    assert whole == b"x" * 25
+
+
+def test_what_a_party_sealed_for_itself_opens_after_a_rotation() -> None:
+    assert _ring("bank", SECOND).open(_ring("bank", FIRST).seal(OWN, 7, b"hello")) == b"hello"
+
+
+def test_a_message_opens_under_its_manifest_only() -> None:
+    value = MessageSeal(_ring("bank", FIRST), "score").seal(ENVELOPE, "shop", "topic", 3)
+    assert MessageSeal(_ring("shop", SECOND, FIRST), "score").open(value, "topic", 3) == ("bank", ENVELOPE)
+    with pytest.raises(SealError, match="sealed under the manifest"):
+        MessageSeal(_ring("shop", SECOND), "score").open(value, "topic", 3)
+    message = decode(value)
+    assert isinstance(message, SealedMessage)
+    for mark in (SECOND[:8], b""):
+        forged = encode(replace(message, manifest=mark))
+        with pytest.raises(SealError):
+            MessageSeal(_ring("shop", SECOND, FIRST), "score").open(forged, "topic", 3)
+
+
+def test_tokens_outlive_a_rotation() -> None:
+    before, after = _ring("bank", FIRST), _ring("bank", SECOND)
+    assert before.token_key("bank", "shop") == after.token_key("bank", "shop")
+    with pytest.raises(SealError, match="no key for tokens"):
+        after.token_key("bank", "third")
 
 
 def test_each_direction_job_and_stage_has_a_key_of_its_own() -> None:
@@ -115,10 +179,12 @@ def test_a_blobs_name_and_bytes_say_nothing_of_its_content() -> None:
 
 def test_a_keyring_with_unfit_keys_is_refused_without_showing_them() -> None:
     with pytest.raises(ValueError, match="bank's keyring: the key of 'shop' has 3 bytes"):
-        Keyring("bank", b"p" * 32, {"shop": b"abc"}, b"s" * 32)
+        Keyring("bank", Agreement(b"p" * 32, {"shop": b"abc"}), b"s" * 32)
     with pytest.raises(ValueError, match="low order"):
-        Keyring("bank", b"p" * 32, {"shop": bytes(32)}, b"s" * 32)
-    assert "s" * 32 not in repr(Keyring("bank", b"p" * 32, {}, b"s" * 32))
+        Keyring("bank", Agreement(b"p" * 32, {"shop": bytes(32)}), b"s" * 32)
+    agreement = Agreement(b"p" * 32, {})
+    assert "s" * 32 not in repr(Keyring("bank", agreement, b"s" * 32))
+    assert "p" * 32 not in repr(agreement)
 
 
 def test_lists_of_fields_never_join_to_the_same_bytes() -> None:

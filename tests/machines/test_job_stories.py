@@ -47,7 +47,7 @@ from schemas.tasks import (
     TimerFired,
 )
 from streams.dataset import DatasetProblem
-from streams.machine import CancelTimer, Event, SetTimer, ToPeer
+from streams.machine import CancelTimer, Event, SetTimer, ToEvents, ToPeer
 from streams.machines.job import JobMachine, Policy
 from tests.machines.job_world import (
     ASKING,
@@ -316,6 +316,21 @@ def test_keys_for_tests_need_a_machine_that_was_told_so() -> None:
     own = JobMachine(GUEST, b"", EAGER, least_key_bits=256)
     step = own.step(own.initial(JOB), Event(SubmitJob(JOB, small_keys()), GUEST, dataset(GUEST)))
     assert isinstance(step.state, GuestJob)
+
+
+def test_a_job_that_the_federation_does_not_allow_is_refused_at_both_ends() -> None:
+    train = replace(SPEC.train, privacy=Privacy.TRUSTED_GUEST)
+    spec = replace(SPEC, train=train, accept_leaks=(Leak.HOST_ROWS_TO_GUEST,))
+    agreed = frozenset({Privacy.SPLIT_LINK})
+    guest, host = (JobMachine(party, b"", EAGER, privacy=agreed) for party in (GUEST, HOST))
+    refused = guest.step(guest.initial(JOB), Event(SubmitJob(JOB, spec), GUEST, dataset(GUEST)))
+    (output,) = refused.outputs
+    assert isinstance(output, ToEvents)
+    assert isinstance(output.record, JobRejected)
+    assert [mistake.path for mistake in output.record.mistakes] == ["train.privacy"]
+    declined = host.step(host.initial(JOB), Event(ProposeJob(JOB, spec), GUEST, dataset(HOST)))
+    assert isinstance(declined.state, EndedJob)
+    assert declined.state.reason is Reason.INVALID_SPEC
 
 
 # --- the same id again --------------------------------------------------------------------------------------------

@@ -125,6 +125,21 @@ def test_small_keys_are_for_those_who_ask() -> None:
     assert [m.path for m in validate_spec(small_keys(), least_key_bits=512)] == ["train.key_bits"]
 
 
+def test_what_the_federation_has_not_agreed_on_is_a_mistake() -> None:
+    agreed = frozenset({Privacy.SPLIT_LINK})
+    assert validate_spec(SPEC, least_key_bits=2048, privacy=agreed) == ()
+    asking = replace(
+        SPEC,
+        train=replace(SPEC.train, privacy=Privacy.TRUSTED_GUEST),
+        accept_leaks=(Leak.HOST_ROWS_TO_GUEST,),
+    )
+    assert validate_spec(asking) == ()
+    mistakes = validate_spec(asking, least_key_bits=3072, privacy=agreed)
+    assert [mistake.path for mistake in mistakes] == ["train.privacy", "train.key_bits"]
+    assert "has agreed on (split_link)" in mistakes[0].message
+    assert "2048 is below 3072, on which the federation has agreed" in mistakes[1].message
+
+
 @pytest.mark.parametrize(
     ("job_id", "is_good"),
     [("churn-2", True), ("", False), ("a/b", False), ("../x", False), ("é", False), ("x" * 101, False)],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from infra.public_keys import PUBLIC_FORMAT
+from infra.code_digest import code_digest
 from infra.settings import load_settings
 from producers import topic_reader
 from producers.cli import main
@@ -76,47 +78,78 @@ def test_a_spec_with_mistakes_reports_all_of_them_and_needs_no_broker(home: str,
         assert f"\n  {path}" in result.output
 
 
-def test_keys_show_fingerprints_and_what_is_missing_but_no_secret(home: str) -> None:
-    result = _run("keys", "show", "--home", home)
-    assert result.exit_code == 0
-    assert "shop" in result.output
-    assert "missing" in result.output
-    for name in ("party.key", "signing.key", "master.secret"):
-        assert (Path(home) / "keys" / name).read_text(encoding="ascii").strip() not in result.output
-
-
-def test_parties_exchange_public_keys(home: str, tmp_path: Path) -> None:
+def _federate(home: str, tmp_path: Path) -> str:
+    """bank founds, shop joins, both sign. Returns the home of shop."""
     shop = str(tmp_path / "shop")
     assert _run("party", "init", "shop", "--peer", "bank", "--home", shop).exit_code == 0
-    result = _run("keys", "trust", f"{shop}/keys/party.pub", "--home", home)
-    assert result.exit_code == 0
-    assert result.output.split()[1].rstrip(";") in _run("keys", "show", "--home", shop).output
+    for command in (
+        ("init", "north", "--home", home),
+        ("join", f"{home}/federation/draft.json", "--home", shop),
+        ("sign", f"{shop}/federation/draft.json", "--home", home),
+        ("sign", f"{home}/federation/manifest-1.json", "--home", shop),
+    ):
+        result = _run("federation", *command)
+        assert result.exit_code == 0, result.output
+    return shop
 
 
-def test_a_truncated_key_of_a_peer_is_refused(home: str, tmp_path: Path) -> None:
-    path = tmp_path / "shop.pub"
-    key = {"format": PUBLIC_FORMAT, "party": "shop", "key": "ab" * 31, "signing_key": "ab" * 32, "fingerprint": ""}
-    path.write_text(json.dumps(key), encoding="utf-8")
-    result = _run("keys", "trust", str(path), "--home", home)
+def test_a_federation_comes_about_by_four_commands_that_each_say_what_is_next(home: str, tmp_path: Path) -> None:
+    assert "bank is in no federation yet" in _run("federation", "show", "--home", home).output
+    result = _run("federation", "init", "north", "--home", home)
+    draft = f"{home}/federation/draft.json"
+    assert f"next: give {draft} to shop, to be taken with `isthmus federation join FILE`" in result.output
+    shown = _run("federation", "show", "--home", home).output
+    assert "waits for bank, shop" in shown
+    shutil.rmtree(f"{home}/federation")
+    shop = _federate(home, tmp_path)
+    texts = [_run("federation", "show", "--home", each).output for each in (home, shop)]
+    fingerprints = [re.findall(r"[0-9a-f]{4}(?:-[0-9a-f]{4}){7}", text) for text in texts]
+    assert len(fingerprints[0]) == 2
+    assert fingerprints[0] == fingerprints[1]
+    for each in (home, shop):
+        for name in ("party.key", "signing.key", "master.secret"):
+            secret = (Path(each) / "keys" / name).read_text(encoding="ascii").strip()
+            assert secret not in "".join(texts)
+
+
+def test_a_party_that_rotates_says_who_has_to_sign(home: str, tmp_path: Path) -> None:
+    shop = _federate(home, tmp_path)
+    result = _run("federation", "rotate", "--grace-hours", "0", "--allow-trusted-guest", "--home", home)
+    assert "waits for shop" in result.output
+    shown = _run("federation", "show", "--home", home).output
+    for change in ("bank has a new key, signing_key", "profile changes"):
+        assert f"change: {change}" in shown
+    assert _run("federation", "sign", f"{home}/federation/draft.json", "--home", shop).exit_code == 0
+    assert _run("federation", "sign", f"{shop}/federation/manifest-2.json", "--home", home).exit_code == 0
+    manifests = [json.loads(_run("federation", "show", "--json", "--home", each).output) for each in (home, shop)]
+    assert manifests[0] == manifests[1]
+    assert manifests[0]["manifest"]["profile"]["privacy"] == ["split_link", "trusted_guest"]
+
+
+def test_a_file_that_is_no_manifest_is_refused_with_its_name(home: str, tmp_path: Path) -> None:
+    path = tmp_path / "received.json"
+    path.write_text('{"manifest": {"format": "isthmus-federation-0"}}')
+    result = _run("federation", "join", str(path), "--home", home)
     assert result.exit_code == 78
-    assert "31 bytes" in result.output
-    assert not (Path(home) / "peers" / "shop.pub").exists()
+    assert f"{path} is no manifest that can be used" in result.output
+    assert "manifest.members: Field required" in result.output
+    assert not (Path(home) / "federation").exists()
 
 
-def test_a_home_from_before_signing_keys_is_upgraded_by_a_command(home: str) -> None:
-    signing_key = Path(home) / "keys" / "signing.key"
-    signing_key.unlink()
-    assert "isthmus keys upgrade" in _run("keys", "show", "--home", home).output
-    result = _run("keys", "upgrade", "--home", home)
-    assert result.exit_code == 0
-    assert signing_key.read_text(encoding="ascii").strip() not in result.output
-    assert result.output.split()[1].rstrip(";") in _run("keys", "show", "--home", home).output
+def test_a_manifest_binds_to_the_code_that_runs(home: str, tmp_path: Path) -> None:
+    _federate(home, tmp_path)
+    found = json.loads(_run("federation", "show", "--json", "--home", home).output)["manifest"]
+    assert found["code"] == [code_digest()]
 
 
-def test_processes_do_not_start_without_the_keys_of_every_peer(home: str) -> None:
+def test_processes_do_not_start_without_a_manifest_that_all_have_signed(home: str) -> None:
     result = _run("party", "run", "--home", home)
     assert result.exit_code == 78
-    assert "shop.pub" in result.output
+    assert "holds no signed manifest" in result.output
+    assert _run("federation", "init", "north", "--home", home).exit_code == 0
+    result = _run("party", "run", "--home", home)
+    assert result.exit_code == 78
+    assert "not signed by bank, shop yet" in result.output
 
 
 def test_no_command_takes_a_secret_as_an_argument() -> None:

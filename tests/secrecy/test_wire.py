@@ -168,7 +168,9 @@ def _canaries(run: Run, house: House) -> Iterator[Canary]:
         yield from labels(f"{who}'s label", dataset.label)
         yield from labels(f"{who}'s label", dataset.label[rows])
     secrets = party.secrets
-    yield from secret(f"{who}'s private key", secrets.private_key)
+    yield from secret(f"{who}'s private key", secrets.pair.private_key)
+    yield from secret(f"{who}'s signing key", secrets.pair.signing_key)
+    yield from secret(f"{who}'s naming key", secrets.keys.naming_key)
     yield from secret(f"{who}'s master secret", secrets.master_secret)
     yield from secret(f"{who}'s storage secret", secrets.storage_secret)
     yield from secret(f"{who}'s fingerprint key", secrets.derive("fingerprint"))
@@ -183,10 +185,10 @@ def _common_canaries(run: Run) -> Iterator[Canary]:
     tables = run.world.tables
     yield from texts("identifier", {*tables.guest["id"], *tables.host["id"]})
     guest, host = (open_party(house.home).secrets for house in run.world.houses)
-    shared = X25519PrivateKey.from_private_bytes(guest.private_key).exchange(
-        X25519PublicKey.from_public_bytes(host.public_key.key)
-    )
-    yield from secret("shared key", shared)
+    pairs = ((guest.pair.private_key, host.pair.public_key), (guest.keys.naming_key, host.keys.public_naming_key))
+    for private, public in pairs:
+        shared = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+        yield from secret("shared key", shared)
 
 
 @pytest.fixture(scope="module")
@@ -290,12 +292,12 @@ def test_no_file_of_the_broker_holds_anything_of_anybody(run: Run, scanners: dic
 
 
 def test_no_file_of_a_house_but_its_tables_and_keys_holds_anything(run: Run, scanners: dict[str, Scanner]) -> None:
-    """Logs, journals, objects, settings, public keys."""
+    """Logs, journals, objects, settings, the manifest."""
     for house in run.world.houses:
         files = [path for path in house.home.rglob("*") if path.is_file()]
         private = {path for path in files if path.relative_to(house.home).parts[0] in ("data", "keys")}
         others = sorted(set(files) - private)
-        assert {path.relative_to(house.home).parts[0] for path in others} >= {"log", "objects", "run", "peers"}
+        assert {path.relative_to(house.home).parts[0] for path in others} >= {"log", "objects", "run", "federation"}
         assert {path.name: hits for path in others if (hits := _scan(scanners, path.read_bytes()))} == {}
         assert {"identifier as text"} <= set().union(*(_scan(scanners, path.read_bytes()) for path in private))
 

@@ -21,6 +21,7 @@ from schemas.envelope import SealedRecord
 from schemas.jobs import PIPELINE
 from schemas.record import Record
 from schemas.tasks import TaskProgressed, TaskSucceeded
+from streams.engine.agreement import Agreement
 from streams.engine.chunks import seal_chunks
 from streams.engine.errors import SlotTakenError
 from streams.engine.partitioner import partition_of
@@ -375,8 +376,7 @@ def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
     return {
         party: MemoKeyring(
             party,
-            key,
-            {peer: public[peer] for peer in public if peer != party},
+            Agreement(key, {peer: public[peer] for peer in public if peer != party}, b"manifest" * 4),
             hashlib.sha256(f"storage of {party}".encode()).digest(),
         )
         for party, key in private.items()
@@ -386,8 +386,8 @@ def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
 class MemoKeyring(Keyring):
     """Seals and opens equal bytes once: it is a function, too."""
 
-    def __init__(self, party: str, private_key: bytes, peer_keys: dict[str, bytes], storage_secret: bytes) -> None:
-        super().__init__(party, private_key, peer_keys, storage_secret)
+    def __init__(self, party: str, current: Agreement, storage_secret: bytes) -> None:
+        super().__init__(party, current, storage_secret)
         self._sealed: dict[tuple[object, ...], SealedRecord] = {}
         self._opened: dict[SealedRecord, bytes] = {}
         self._states: dict[tuple[object, ...], bytes] = {}

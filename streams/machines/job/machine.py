@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.job_states import EndedJob, GuestJob, HostJob, JobPhase, NewJob
-from schemas.jobs import ApproveJob, CancelJob, DeclineJob, JobFailed, ProposeJob, Stage, SubmitJob
+from schemas.jobs import ApproveJob, CancelJob, DeclineJob, JobFailed, Privacy, ProposeJob, Stage, SubmitJob
 from schemas.record import Record
 from schemas.tasks import (
     LocalFault,
@@ -28,8 +28,8 @@ _REPORTS = (TaskSucceeded, TaskFailed, TaskSuspended, TaskResumed, TimerFired, L
 class JobMachine:
     """A party's coordinator. `secret` is not used: nothing here is random.
 
-    `peers` are the parties with whom keys were exchanged (`None`: not checked). `least_key_bits` below 2048 lets tests
-    and simulations use small keys; no setting of a deployment leads here.
+    `peers` are the parties whose keys are known (`None`: not checked), `privacy` the classes that a job may ask for.
+    `least_key_bits` below 2048 lets tests and simulations use small keys; no setting of a deployment leads there.
     """
 
     stage: str = Stage.JOB.value
@@ -41,9 +41,10 @@ class JobMachine:
         policy: Policy,
         *,
         peers: frozenset[str] | None = None,
+        privacy: frozenset[Privacy] = frozenset(Privacy),
         least_key_bits: int = LEAST_KEY_BITS,
     ) -> None:
-        self._own = OwnParty(party, policy, peers, least_key_bits)
+        self._own = OwnParty(party, policy, peers, privacy, least_key_bits)
 
     def initial(self, key: str) -> Record:
         """A job that was not heard of yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.jobs import JobSpec, Leak
+from schemas.jobs import JobSpec, Leak, Privacy
 from streams.machines.job.validation import LEAST_KEY_BITS
 
 
@@ -22,9 +22,11 @@ class Policy:
 
 @dataclass(frozen=True)
 class OwnParty:
-    """The coordinator's own party. `peers` are those with whom keys were exchanged; `None`: that is not checked."""
+    """The coordinator's own party. `peers` are those whose keys it has; `None`: that is not checked."""
 
     name: str
     policy: Policy
     peers: frozenset[str] | None = None
+    #: Privacy classes that the federation lets jobs ask for.
+    privacy: frozenset[Privacy] = frozenset(Privacy)
     least_key_bits: int = LEAST_KEY_BITS

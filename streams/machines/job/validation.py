@@ -35,9 +35,11 @@ MOST_BANDS = 20
 MOST_PATIENCE_MS = 60_000
 
 
-def validate_spec(spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS) -> tuple[Mistake, ...]:
+def validate_spec(
+    spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS, privacy: frozenset[Privacy] = frozenset(Privacy)
+) -> tuple[Mistake, ...]:
     """Every mistake of the spec itself, in the order of its fields; whether the data fits is for the parties to say."""
-    return tuple(_mistakes(spec, least_key_bits))
+    return tuple(_mistakes(spec, least_key_bits, privacy))
 
 
 def validate_job_id(job_id: str) -> tuple[Mistake, ...]:
@@ -45,7 +47,7 @@ def validate_job_id(job_id: str) -> tuple[Mistake, ...]:
     return tuple(_check_pattern("job_id", job_id, PLAIN_NAME))
 
 
-def _mistakes(spec: JobSpec, least_key_bits: int) -> Iterator[Mistake]:
+def _mistakes(spec: JobSpec, least_key_bits: int, privacy: frozenset[Privacy]) -> Iterator[Mistake]:
     yield from _check_pattern("name", spec.name, PLAIN_NAME)
     yield from _check_party("guest", spec.guest)
     if not spec.label:
@@ -56,6 +58,7 @@ def _mistakes(spec: JobSpec, least_key_bits: int) -> Iterator[Mistake]:
     yield from _check_hosts(spec)
     yield from _check_choice("align.id_type", spec.align.id_type, ID_TYPES)
     yield from _check_train(spec.train, least_key_bits)
+    yield from _check_agreed(spec.train, least_key_bits, privacy)
     yield from _check_range("evaluate.holdout_fraction", spec.evaluate.holdout_fraction, above=0, most=MOST_HOLDOUT)
     yield from _check_serve(spec.serve)
     yield from _check_leaks(spec)
@@ -104,6 +107,17 @@ def _check_train(train: TrainSpec, least_key_bits: int) -> Iterator[Mistake]:
         least_key_bits <= train.key_bits < KEY_BITS[0] and train.key_bits % 2 == 0
     ):
         yield Mistake("train.key_bits", f"{train.key_bits} is not one of {_listed(KEY_BITS)}")
+
+
+def _check_agreed(train: TrainSpec, least_key_bits: int, privacy: frozenset[Privacy]) -> Iterator[Mistake]:
+    """What the algorithm could do, and the parties have not agreed on."""
+    if train.privacy not in privacy:
+        agreed = _listed(sorted(privacy))
+        yield Mistake("train.privacy", f"{train.privacy} is not what the federation has agreed on ({agreed})")
+    if train.key_bits in KEY_BITS and train.key_bits < least_key_bits:
+        yield Mistake(
+            "train.key_bits", f"{train.key_bits} is below {least_key_bits}, on which the federation has agreed"
+        )
 
 
 def _check_serve(serve: ServeSpec) -> Iterator[Mistake]:
