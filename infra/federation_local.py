@@ -7,7 +7,7 @@ from pathlib import Path
 
 from infra.federation_drafts import found, join, sign, utc_now
 from infra.manifest import Profile
-from infra.secrets import load_keys
+from infra.party_secrets import open_keys
 from infra.settings import load_settings
 
 DEFAULTS = Profile()
@@ -17,7 +17,7 @@ def found_together(
     homes: Sequence[Path], name: str, *, profile: Profile = DEFAULTS, code: tuple[str, ...] = ()
 ) -> None:
     """Found, join and sign, each party in its home. Raises `ManifestError`."""
-    opened = [(settings, load_keys(home, settings.party)) for home in homes for settings in [load_settings(home)]]
+    opened = [(settings, open_keys(settings)) for settings in map(load_settings, homes)]
     names = tuple(settings.party for settings, _ in opened)
     now = utc_now()
     path = found(*opened[0], name, now, profile=profile, code=code, invited=names[1:]).path

@@ -11,6 +11,7 @@ from infra.code_digest import code_digest
 from infra.federation import Federation, Version, load_federation
 from infra.federation_drafts import utc_now
 from infra.manifest import ManifestError, Profile
+from infra.passphrase import read_passphrase
 from infra.secrets import KeyPair, OwnKeys, SecretsError, load_keys
 from infra.settings import PartySettings
 
@@ -68,9 +69,14 @@ class PartySecrets:
         return any(_is_signed(key, message, signature) for key in keys)
 
 
+def open_keys(settings: PartySettings) -> OwnKeys:
+    """The private keys of a party's home. Raises `SecretsError`."""
+    return load_keys(settings.home, settings.party, read_passphrase(settings.keys))
+
+
 def load_secrets(settings: PartySettings) -> PartySecrets:
     """The keys of a party's home, checked. Raises `SecretsError`: a person has to act."""
-    keys = load_keys(settings.home, settings.party)
+    keys = open_keys(settings)
     if not settings.peers:
         return PartySecrets(keys, (), None)
     try:

@@ -23,6 +23,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from infra.passphrase import SALT_BYTES, is_sealed, open_key, seal_key
 from infra.public_keys import KEY_BYTES, SecretsError
 from infra.topics import check_party_name
 
@@ -94,8 +95,10 @@ class OwnKeys:
         return next((pair for pair in self.pairs if pair.public_key == public_key), None)
 
 
-def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) -> OwnKeys:
-    """Make the party's keys, all or none; never replaces any. Raises `SecretsError`.
+def create_secrets(
+    home: Path, party: str, *, passphrase: bytes | None = None, unsafe_seed: bytes | None = None
+) -> OwnKeys:
+    """Make the party's keys, all or none, sealed if there is a passphrase; never replaces any. Raises `SecretsError`.
 
     With `unsafe_seed` the keys are a function of the seed and the party's name: demonstrations and tests get the same
     bytes each time, and no protection.
@@ -113,40 +116,65 @@ def create_secrets(home: Path, party: str, *, unsafe_seed: bytes | None = None) 
         # Made under another name (mode 0700), so that a crash leaves all files or none.
         scratch = Path(tempfile.mkdtemp(prefix="keys-", dir=folder.parent))
         try:
+            salt = secrets.token_bytes(SALT_BYTES)
             for name in names:
-                _write_key(scratch / name, _draw(name, party, unsafe_seed), is_unsafe=unsafe_seed is not None)
+                line = _line(_draw(name, party, unsafe_seed), name, passphrase, salt)
+                _write_line(scratch / name, line, is_unsafe=unsafe_seed is not None)
             scratch.rename(folder)
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
     except OSError as error:
         raise SecretsError(f"the keys of {party} could not be written to {folder}: {error}") from error
-    return load_keys(home, party)
+    return load_keys(home, party, passphrase)
 
 
-def add_pair(home: Path, party: str) -> OwnKeys:
+def add_pair(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
     """Make one more generation of keys. Raises `SecretsError`."""
-    keys = load_keys(home, party)
+    keys = load_keys(home, party, passphrase)
     folder, number = home.absolute() / "keys", len(keys.pairs) + 1
     try:
         # The generation counts when its sealing key is there: that one is written last.
-        signing = folder / _file_name("signing", number)
-        signing.unlink(missing_ok=True)
-        _write_key(signing, secrets.token_bytes(KEY_BYTES), is_unsafe=False)
-        _write_key(folder / _file_name("party", number), secrets.token_bytes(KEY_BYTES), is_unsafe=False)
+        (folder / _file_name("signing", number)).unlink(missing_ok=True)
+        salt = secrets.token_bytes(SALT_BYTES)
+        for kind in ("signing", "party"):
+            name = _file_name(kind, number)
+            _write_line(folder / name, _line(secrets.token_bytes(KEY_BYTES), name, passphrase, salt), is_unsafe=False)
     except OSError as error:
         raise SecretsError(f"new keys of {party} could not be written to {folder}: {error}") from error
-    return load_keys(home, party)
+    return load_keys(home, party, passphrase)
 
 
-def load_keys(home: Path, party: str) -> OwnKeys:
-    """The party's own keys. Raises `SecretsError`: a file is missing, wrong or open to others."""
+def protect_keys(home: Path, party: str, former: bytes | None, passphrase: bytes | None) -> OwnKeys:
+    """Seal the key files with another passphrase than `former`; None: do not seal them. Raises `SecretsError`.
+
+    Files that are as they shall be stay as they are, so that it can be run again after a crash.
+    """
+    folder, salt = home.absolute() / "keys", secrets.token_bytes(SALT_BYTES)
+    for path in sorted((*folder.glob("*.key"), folder / "master.secret")):
+        try:
+            _read_secret(path, passphrase)
+            continue
+        except SecretsError:
+            key, is_unsafe = _read_secret(path, former)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            scratch.unlink(missing_ok=True)
+            _write_line(scratch, _line(key, path.name, passphrase, salt), is_unsafe=is_unsafe)
+            scratch.replace(path)
+        except OSError as error:
+            raise SecretsError(f"{path} could not be written: {error}") from error
+    return load_keys(home, party, passphrase)
+
+
+def load_keys(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
+    """The party's own keys. Raises `SecretsError`: a file is missing, wrong, open to others, or does not open."""
     folder = home.absolute() / "keys"
-    master_secret, is_unsafe = _read_secret(folder / "master.secret")
+    master_secret, is_unsafe = _read_secret(folder / "master.secret", passphrase)
     pairs = []
     for number in range(1, max(1, *_generations(folder)) + 1):
-        private_key, private_unsafe = _read_secret(folder / _file_name("party", number))
-        signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number))
+        private_key, private_unsafe = _read_secret(folder / _file_name("party", number), passphrase)
+        signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number), passphrase)
         pairs.append(KeyPair(private_key, signing_key))
         is_unsafe = is_unsafe or private_unsafe or signing_unsafe
     return OwnKeys(party, tuple(pairs), master_secret, is_unsafe)
@@ -167,15 +195,19 @@ def _draw(name: str, party: str, unsafe_seed: bytes | None) -> bytes:
     return hmac.digest(unsafe_seed, f"isthmus/unsafe/{name}\0{party}".encode(), "sha256")
 
 
-def _write_key(path: Path, key: bytes, *, is_unsafe: bool) -> None:
+def _line(key: bytes, name: str, passphrase: bytes | None, salt: bytes) -> str:
+    return key.hex() if passphrase is None else seal_key(key, name, passphrase, salt)
+
+
+def _write_line(path: Path, line: str, *, is_unsafe: bool) -> None:
     mark = UNSAFE_MARK + "\n" if is_unsafe else ""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(mark + key.hex() + "\n")
+        file.write(mark + line + "\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def _read_secret(path: Path) -> tuple[bytes, bool]:
+def _read_secret(path: Path, passphrase: bytes | None) -> tuple[bytes, bool]:
     """The bytes, and whether they came from a seed."""
     try:
         with path.open(encoding="ascii") as file:
@@ -192,15 +224,25 @@ def _read_secret(path: Path) -> tuple[bytes, bool]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SecretsError(f"{path} cannot be read: {error}") from error
-    unsafe = UNSAFE_MARK in lines
     body = "".join(line.strip() for line in lines if not line.startswith("#"))
-    try:
-        key = bytes.fromhex(body)
-    except ValueError:
-        raise SecretsError(f"{path} is damaged: it should hold {2 * KEY_BYTES} hexadecimal digits") from None
+    if is_sealed(body):
+        key = open_key(body, path, passphrase)
+    elif passphrase is not None:
+        raise SecretsError(
+            f"{path} is not sealed, though the settings name a passphrase: seal it with `isthmus party protect`"
+        )
+    else:
+        key = _parse(body, path)
     if len(key) != KEY_BYTES:
         raise SecretsError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}: it is damaged")
-    return key, unsafe
+    return key, UNSAFE_MARK in lines
 
 
-__all__ = ["KeyPair", "OwnKeys", "SecretsError", "add_pair", "create_secrets", "load_keys"]
+def _parse(body: str, path: Path) -> bytes:
+    try:
+        return bytes.fromhex(body)
+    except ValueError:
+        raise SecretsError(f"{path} is damaged: it should hold {2 * KEY_BYTES} hexadecimal digits") from None
+
+
+__all__ = ["KeyPair", "OwnKeys", "SecretsError", "add_pair", "create_secrets", "load_keys", "protect_keys"]

@@ -20,6 +20,7 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from infra.passphrase import KeySettings
 from infra.score_settings import ScoreSettings
 from infra.strict_yaml import Strict, parse_yaml
 from infra.topics import PARTITIONS, check_party_name
@@ -124,6 +125,7 @@ class PartySettings(Strict):
     approval: ApprovalSettings = ApprovalSettings()
     topics: TopicSettings = TopicSettings()
     score: ScoreSettings = ScoreSettings()
+    keys: KeySettings = KeySettings()
     #: Further properties of the Kafka clients, such as `security.protocol`.
     kafka: dict[str, str | int | bool] = Field(default_factory=dict)
     _home: Path = PrivateAttr(default=Path())
@@ -224,13 +226,19 @@ def _path(parts: list[Any]) -> str:
     return text
 
 
-def save_settings(home: Path, settings: dict[str, Any]) -> Path:
-    """Check `settings` (what `party.yaml` would hold) and write them for the first time. Raises `SettingsError`."""
+def check_settings(home: Path, settings: dict[str, Any]) -> Path:
+    """Check what `party.yaml` would hold; gives its path. Raises `SettingsError`."""
     path = home.absolute() / FILE_NAME
     try:
         PartySettings.model_validate(settings)
     except ValidationError as error:
         raise SettingsError(path, tuple(_mistake(details) for details in error.errors())) from error
+    return path
+
+
+def save_settings(home: Path, settings: dict[str, Any]) -> Path:
+    """Check `settings` and write them for the first time. Raises `SettingsError`."""
+    path = check_settings(home, settings)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as file:

@@ -12,7 +12,9 @@ from infra.federation_drafts import GRACE_HOURS, VALID_DAYS, Change, Progress, c
 from infra.federation_drafts import join as join_file
 from infra.federation_drafts import sign as sign_file
 from infra.manifest import Manifest, ManifestError, Profile, SignedManifest, changes, describe
-from infra.secrets import OwnKeys, add_pair, load_keys
+from infra.party_secrets import open_keys
+from infra.passphrase import read_passphrase
+from infra.secrets import OwnKeys, add_pair
 from infra.settings import PartySettings, load_settings
 from producers.commands.options import home_option, json_option, print_json
 from schemas.jobs import Privacy
@@ -108,7 +110,7 @@ def rotate(
     code = tuple(dict.fromkeys((*base.code[-1:], code_digest()))) if base.code else ()
     wanted = Change(profile, code, (), removed, not keep_keys, days, grace_hours)
     if not keep_keys:
-        keys = add_pair(settings.home, settings.party)
+        keys = add_pair(settings.home, settings.party, read_passphrase(settings.keys))
     _tell(change(settings, keys, utc_now(), wanted), settings)
     if not keep_keys:
         click.echo("restart the processes of every party when all have signed; until then the former keys are used")
@@ -141,7 +143,7 @@ def show(as_json: bool, home: Path) -> None:
 
 def _open(home: Path) -> tuple[PartySettings, OwnKeys]:
     settings = load_settings(home)
-    return settings, load_keys(settings.home, settings.party)
+    return settings, open_keys(settings)
 
 
 def _newest(settings: PartySettings) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import click
 
 from consumers.supervisor import run_supervisor
 from infra.party_secrets import load_secrets
-from infra.secrets import create_secrets
-from infra.settings import FILE_NAME, load_settings, save_settings
+from infra.passphrase import KeySettings, read_passphrase
+from infra.secrets import create_secrets, protect_keys
+from infra.settings import FILE_NAME, check_settings, load_settings, save_settings
 from infra.topics import party_topics
 from producers.commands.errors import CommandError
 from producers.commands.options import home_option, open_client
@@ -31,8 +33,17 @@ def party() -> None:
 @click.argument("name")
 @click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Address of the Kafka broker.")
 @click.option("--peer", "peers", multiple=True, help="Another party; repeat for more.")
+@click.option("--passphrase-env", metavar="VARIABLE", help="Seal the keys with what this environment variable holds.")
+@click.option("--passphrase-command", metavar="PROGRAM", help="Seal the keys with what this program prints.")
 @home_option
-def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
+def init(
+    name: str,
+    bootstrap: str,
+    peers: tuple[str, ...],
+    passphrase_env: str | None,
+    passphrase_command: str | None,
+    home: Path,
+) -> None:
     """Make the home of party NAME: settings, a key pair and a master secret."""
     settings = {
         "party": name,
@@ -42,13 +53,33 @@ def init(name: str, bootstrap: str, peers: tuple[str, ...], home: Path) -> None:
         "object_store": {"kind": "directory", "path": "objects"},
         "approval": {"auto": False, "accept_leaks": []},
     }
+    source = {"passphrase_env": passphrase_env, "passphrase_command": shlex.split(passphrase_command or "") or None}
+    if named := {key: value for key, value in source.items() if value is not None}:
+        settings["keys"] = named
+    check_settings(home, settings)
+    # Asked before anything is written: a home with settings and without keys is half a home.
+    passphrase = read_passphrase(KeySettings.model_validate(named))
     path = save_settings(home, settings)
-    create_secrets(home, name)
+    create_secrets(home, name, passphrase=passphrase)
     click.echo(f"made {path} and keys of {name}")
     click.echo(
         f"next: name your tables under `datasets` in {FILE_NAME}, found a federation with `isthmus federation init`"
     )
     click.echo("or join one with `isthmus federation join`, then `isthmus topics create` and `isthmus party run`")
+
+
+@party.command()
+@click.option("--former-env", metavar="VARIABLE", help="The environment variable with the passphrase until now.")
+@click.option("--former-command", metavar="PROGRAM", help="The program that prints the passphrase until now.")
+@home_option
+def protect(former_env: str | None, former_command: str | None, home: Path) -> None:
+    """Seal the key files with the passphrase that party.yaml names now; without one there, open them."""
+    settings = load_settings(home)
+    former = KeySettings(passphrase_env=former_env, passphrase_command=tuple(shlex.split(former_command or "")) or None)
+    passphrase = read_passphrase(settings.keys)
+    protect_keys(settings.home, settings.party, read_passphrase(former), passphrase)
+    state = "sealed with the passphrase" if passphrase is not None else "not sealed any more"
+    click.echo(f"the key files in {settings.home / 'keys'} are {state}")
 
 
 @party.command()

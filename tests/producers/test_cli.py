@@ -176,3 +176,20 @@ def test_the_demo_empties_no_folder_that_it_did_not_make(tmp_path: Path) -> None
     assert result.exit_code == 1
     assert "choose another --folder" in json.loads(result.stdout.splitlines()[-1])["error"]
     assert (folder / "thesis.txt").exists()
+
+
+def test_a_home_whose_keys_a_passphrase_seals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = str(tmp_path / "bank")
+    refused = _run("party", "init", "bank", "--passphrase-env", "BANK_WORDS", "--home", home)
+    assert refused.exit_code == 78
+    assert "BANK_WORDS is not set" in refused.output
+    assert not Path(home).exists(), "nothing half-done stays"
+    monkeypatch.setenv("BANK_WORDS", "open sesame")
+    assert _run("party", "init", "bank", "--passphrase-env", "BANK_WORDS", "--home", home).exit_code == 0
+    assert _run("federation", "init", "north", "--home", home).exit_code == 0
+    monkeypatch.setenv("BANK_WORDS", "open barley")
+    assert "the passphrase is wrong" in _run("federation", "show", "--home", home).output
+    monkeypatch.setenv("BANK_FORMER", "open sesame")
+    result = _run("party", "protect", "--former-env", "BANK_FORMER", "--home", home)
+    assert result.exit_code == 0, result.output
+    assert _run("federation", "show", "--home", home).exit_code == 0
