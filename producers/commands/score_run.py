@@ -16,8 +16,22 @@ from producers.commands.options import home_option
 from producers.topic_reader import check_topics, connection_of
 
 
-def choose_processes(role: str, slot: int, names: tuple[str, ...], *, view: bool) -> Mapping[str, tuple[str, ...]]:
-    """What to run: the named processes, or those of the role. Raises `click.UsageError`."""
+def choose_processes(
+    role: str, slot: int, names: tuple[str, ...], *, view: bool, http_port: int | None = None
+) -> Mapping[str, tuple[str, ...]]:
+    """What to run: the named processes, or those of the role; `http_port` is the view's. Raises `click.UsageError`."""
+    chosen = _choose(role, slot, names, view=view)
+    if http_port is None:
+        return chosen
+    if not SCORE_VIEW.keys() & chosen.keys():
+        raise click.UsageError("--http-port is the live view's: add --view")
+    return {
+        name: (*arguments, "--http-port", str(http_port)) if name in SCORE_VIEW else arguments
+        for name, arguments in chosen.items()
+    }
+
+
+def _choose(role: str, slot: int, names: tuple[str, ...], *, view: bool) -> Mapping[str, tuple[str, ...]]:
     if names:
         chosen = {name: SCORING[name] for name in names}
         if slot and (single := sorted(SINGLE & chosen.keys())):
@@ -46,13 +60,14 @@ def choose_processes(role: str, slot: int, names: tuple[str, ...], *, view: bool
     "--process", "names", multiple=True, type=click.Choice(list(SCORING)), help="These only; repeat for more."
 )
 @click.option("--view", is_flag=True, help="The live view as well, served over HTTP.")
+@click.option("--http-port", type=click.IntRange(1, 65_535), help="The live view's port of 127.0.0.1; else a free one.")
 @home_option
-def run(role: str, slot: int, names: tuple[str, ...], view: bool, home: Path) -> None:
+def run(role: str, slot: int, names: tuple[str, ...], view: bool, http_port: int | None, home: Path) -> None:
     """Run the processes of online scoring until Ctrl-C, and start again what dies. Logs are in <home>/log.
 
     More of one kind: start the same with another --slot, such as --slot 1 --process score-joiner.
     """
-    processes = choose_processes(role, slot, names, view=view)
+    processes = choose_processes(role, slot, names, view=view, http_port=http_port)
     settings = load_settings(home)
     load_secrets(settings)
     topics = party_topics(settings.party, settings.topics.partitions)

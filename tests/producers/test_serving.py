@@ -124,3 +124,10 @@ def test_a_role_has_its_processes_and_further_slots_only_what_can_be_divided() -
     assert set(choose_processes("both", 3, ("score-joiner",), view=False)) == {"score-joiner"}
     with pytest.raises(click.UsageError, match="score-parity runs once a party"):
         choose_processes("both", 1, ("score-parity",), view=False)
+
+
+def test_the_views_port_is_the_views_alone() -> None:
+    chosen = choose_processes("guest", 0, (), view=True, http_port=9464)
+    assert {name for name, arguments in chosen.items() if "9464" in arguments} == {"score-view"}
+    with pytest.raises(click.UsageError, match="add --view"):
+        choose_processes("guest", 0, (), view=False, http_port=9464)
