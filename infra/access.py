@@ -33,6 +33,7 @@ from infra.topics import (
     exchange_topic,
     features_topic,
     group_id,
+    job_audit_topic,
     party_topics,
     questions_topic,
     registry_topic,
@@ -113,7 +114,7 @@ def _stage_rules(party: str, stage: Stage, peers: tuple[str, ...]) -> set[Rule]:
     reads = {topic.name for topic in own}
     writes = {topic.name for topic in own if topic.kind is Kind.STATE}
     writes |= {commands_topic(target, party) for target in HAND_OVERS[stage]}
-    writes |= {events_topic(party), dead_letter_topic(party)}
+    writes |= {events_topic(party), job_audit_topic(party), dead_letter_topic(party)}
     writes |= {exchange_topic(stage, peer) for peer in peers}
     if stage is Stage.JOB:
         # The coordinator learns from the events of the other stages how they go.
@@ -145,7 +146,7 @@ def _view_rules(party: str) -> set[Rule]:
 def _client_rules(party: str) -> set[Rule]:
     principal = principal_name(party, CLIENT)
     rules = {Rule(principal, Operation.WRITE, Resource.TOPIC, commands_topic(Stage.JOB, party))}
-    for name in (events_topic(party), registry_topic(party), view_topic(party)):
+    for name in (events_topic(party), job_audit_topic(party), registry_topic(party), view_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules
 

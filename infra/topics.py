@@ -147,6 +147,11 @@ def features_topic(party: str) -> str:
     return f"vfl.features.{party}.{VERSION}"
 
 
+def job_audit_topic(party: str) -> str:
+    """Private: what crossed between this party and its peers in jobs, by digest."""
+    return f"vfl.job.audit.{party}.{VERSION}"
+
+
 def dead_letter_topic(party: str) -> str:
     """What a process of `party` could not read."""
     return f"vfl.deadletter.{party}.{VERSION}"
@@ -172,6 +177,7 @@ def party_topics(party: str, partitions: int = PARTITIONS) -> tuple[Topic, ...]:
         topics.append(Topic(exchange_topic(stage, party), Kind.EXCHANGE, party, stage, partitions, kept, stage))
         topics.append(Topic(state_topic(stage, party), Kind.STATE, party, stage, partitions, _compacted(), stage))
     topics.append(Topic(events_topic(party), Kind.EVENTS, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
+    topics.append(Topic(job_audit_topic(party), Kind.AUDIT, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
     topics.append(Topic(registry_topic(party), Kind.REGISTRY, party, None, partitions, _compacted()))
     topics.append(Topic(view_topic(party), Kind.VIEW, party, None, partitions, _compacted()))
     topics += _scoring_topics(party, partitions)

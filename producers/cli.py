@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from producers.commands.audit import audit
 from producers.commands.broker import broker
 from producers.commands.demo import demo
 from producers.commands.errors import ReportingGroup
@@ -30,7 +31,7 @@ def main() -> None:
     """
 
 
-for command in (demo, job, party, topics, model, features, score, lag, federation, broker):
+for command in (demo, job, party, topics, model, features, score, lag, federation, audit, broker):
     main.add_command(command)
 score.add_command(score_run)
 

@@ -20,6 +20,7 @@ MODULES = (
     "schemas.jobs",
     "schemas.tasks",
     "schemas.envelope",
+    "schemas.audit",
     "schemas.deadletter",
     "schemas.engine_states",
     "schemas.alignment",

@@ -18,6 +18,7 @@ from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
 from infra.topic_admin import TopicError
+from producers.audit_trail import AuditError
 from producers.demo_data import DemoDataError
 from producers.job_client import JobError
 from producers.spec import SpecError
@@ -61,5 +62,5 @@ def reported() -> Iterator[None]:
         raise CommandError(str(error), NO_BROKER) from error
     except KafkaException as error:
         raise CommandError(f"the broker refused: {error.args[0].str()}", NO_BROKER) from error
-    except (JobError, ObjectStoreError) as error:
+    except (JobError, ObjectStoreError, AuditError) as error:
         raise CommandError(str(error)) from error

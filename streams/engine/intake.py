@@ -140,7 +140,7 @@ class Intake:
         if position < progress.expected:
             return Taken(job)
         if envelope.sender != self._topics.party:
-            job = job.with_received_bytes(len(raw.value or b""))
+            job = job.with_received_envelope(envelope, raw.value or b"")
         after = Progress(envelope.sequence + 1)
         if position > progress.expected:
             detail = f"record {position} of stage {envelope.origin} came where {progress.expected} was expected"

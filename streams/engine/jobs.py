@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from schemas.audit import CrossedEnvelope
+from schemas.envelope import SealedRecord
 from schemas.record import Blob, Record
 from streams.engine.chunks import Arrival
 from streams.machine import Traffic
@@ -54,6 +57,8 @@ class Job:
     timers: Mapping[str, Timer] = field(default_factory=dict)
     next_generation: int = 1
     traffic: Traffic = Traffic()
+    #: What crossed since the last transaction began; it is written there, not kept.
+    crossed: tuple[CrossedEnvelope, ...] = field(default=(), compare=False)
 
     def with_progress(self, peer: Peer, progress: Progress) -> Job:
         """The incoming stream has come so far."""
@@ -63,14 +68,28 @@ class Job:
         """The outgoing stream has come so far."""
         return replace(self, sent={**self.sent, peer: next_sequence})
 
-    def with_received_bytes(self, size: int) -> Job:
-        """An envelope of this size came through the door."""
+    def with_received_envelope(self, envelope: SealedRecord, value: bytes) -> Job:
+        """An envelope, `value` on the topic, came through the door."""
         t = self.traffic
-        counted = replace(t, bytes_received=t.bytes_received + size, records_received=t.records_received + 1)
-        return replace(self, traffic=counted)
+        counted = replace(t, bytes_received=t.bytes_received + len(value), records_received=t.records_received + 1)
+        crossed = _crossed(envelope, envelope.sender, value, is_sent=False)
+        return replace(self, traffic=counted, crossed=(*self.crossed, crossed))
 
-    def with_sent_bytes(self, size: int) -> Job:
-        """An envelope of this size leaves through the door."""
+    def with_sent_envelope(self, envelope: SealedRecord, value: bytes) -> Job:
+        """An envelope, `value` on the topic, leaves through the door."""
         t = self.traffic
-        counted = replace(t, bytes_sent=t.bytes_sent + size, records_sent=t.records_sent + 1)
-        return replace(self, traffic=counted)
+        counted = replace(t, bytes_sent=t.bytes_sent + len(value), records_sent=t.records_sent + 1)
+        crossed = _crossed(envelope, envelope.receiver, value, is_sent=True)
+        return replace(self, traffic=counted, crossed=(*self.crossed, crossed))
+
+
+def _crossed(envelope: SealedRecord, peer: str, value: bytes, *, is_sent: bool) -> CrossedEnvelope:
+    return CrossedEnvelope(
+        peer=peer,
+        origin=envelope.origin,
+        stage=envelope.stage,
+        is_sent=is_sent,
+        sequence=envelope.sequence,
+        chunk_index=envelope.chunk_index,
+        digest=hashlib.sha256(value).digest(),
+    )

@@ -180,7 +180,9 @@ class Loop:
                 except UndeliverableError as error:
                     # Its place in its stream is taken all the same, or the next record would look like a gap.
                     outputs = [make_dead_letter(topics.dead_letter, topics.party, topics.stage, raw, str(error))]
-            draft.put(job, outputs)
+            # For each record, not for each transaction: how many share one must not show in what is committed.
+            job, audit = self._parts.outbox.audit(job)
+            draft.put(job, (*outputs, *audit))
         except UndeliverableError as error:
             _log.warning("dead letter: %s[%d]@%d: %s", raw.topic, raw.partition, raw.offset, error)
             draft.outputs.append(make_dead_letter(topics.dead_letter, topics.party, topics.stage, raw, str(error)))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
+from schemas.audit import EnvelopesCrossed
 from schemas.codec import encode
 from schemas.conversion import blob_walker
 from schemas.record import Record
@@ -15,6 +17,9 @@ from streams.engine.seal import Keyring, SealError, Stream
 from streams.engine.timers import cancel_timer, set_timer
 from streams.engine.topics import StageTopics
 from streams.machine import CancelTimer, Output, SetTimer, ToEvents, ToPeer, ToRegistry, ToStage
+
+#: Envelopes that one record of the audit tells of: some 100 bytes each.
+MOST_CROSSED = 1_000
 
 
 class UnreachableError(Exception):
@@ -93,8 +98,20 @@ class Outbox:
             value = encode(envelope)
             records.append(OutputRecord(topic, partition, key, value))
             if receiver != self._topics.party:
-                job = job.with_sent_bytes(len(value))
+                job = job.with_sent_envelope(envelope, value)
         return job.with_sent(peer, sequence + 1)
+
+    def audit(self, job: Job) -> tuple[Job, list[OutputRecord]]:
+        """The job without, and the records with what it sent to peers and took from them."""
+        topics, manifest = self._topics, self._keyring.current_manifest
+        pieces = [job.crossed[start : start + MOST_CROSSED] for start in range(0, len(job.crossed), MOST_CROSSED)]
+        records = [
+            self._plain(
+                topics.audit, job.job_id, EnvelopesCrossed(job.job_id, topics.party, topics.stage, manifest, each)
+            )
+            for each in pieces
+        ]
+        return replace(job, crossed=()) if pieces else job, records
 
     def _plain(self, topic: str, key: str, record: Record) -> OutputRecord:
         value = encode(record)

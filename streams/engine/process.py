@@ -110,7 +110,14 @@ class StageProcess:
     def _check_topics(self) -> None:
         topics = self._topics
         counts: dict[str, int] = {}
-        for topic in (*topics.inputs, topics.state, topics.events, topics.registry, topics.dead_letter):
+        for topic in (
+            *topics.inputs,
+            topics.state,
+            topics.events,
+            topics.registry,
+            topics.audit,
+            topics.dead_letter,
+        ):
             try:
                 counts[topic] = self._log.partition_count(topic)
             except LookupError as error:

@@ -90,6 +90,11 @@ class Keyring:
         """The parties whose records can be opened."""
         return frozenset(self._shares[self._current.mark])
 
+    @property
+    def current_manifest(self) -> bytes:
+        """The digest of the manifest in force."""
+        return self._current.manifest
+
     def mark_for(self, receiver: str) -> bytes:
         """The mark of the manifest in force; records to oneself have none, and open for ever."""
         return b"" if receiver == self.party else self._current.mark

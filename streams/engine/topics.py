@@ -29,6 +29,8 @@ class StageTopics:
     events: str
     registry: str
     dead_letter: str
+    #: What crosses between parties, by digest.
+    audit: str
     #: A peer's exchange topic of this stage.
     exchange_of: Callable[[str], str]
     #: The own command topic of a stage.

@@ -48,6 +48,7 @@ def make_stage_topics(prefix: str) -> StageTopics:
         events=f"{prefix}.events",
         registry=f"{prefix}.registry",
         dead_letter=f"{prefix}.deadletter",
+        audit=f"{prefix}.audit",
         exchange_of=lambda party: f"{party}.exchange",
         commands_of=lambda stage: f"{prefix}.commands",
     )

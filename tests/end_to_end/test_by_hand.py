@@ -111,6 +111,8 @@ def test_two_parties_decide_train_and_keep_their_halves(homes: tuple[str, str], 
             assert "up to date" in _isthmus("lag", "--home", home)
         assert len(digests) == 1, "both registries name the same model"
 
+        _compare_what_crossed(job_id, guest, host, tmp_path)
+
         page = tmp_path / "report.html"
         for home, charts in ((guest, 7), (host, 2)):
             _isthmus("job", "report", job_id, "-o", str(page), "--home", home)
@@ -118,6 +120,32 @@ def test_two_parties_decide_train_and_keep_their_halves(homes: tuple[str, str], 
 
         listed = _isthmus("job", "list", "--home", guest)
         assert [line.split()[0] for line in listed.splitlines()] == [declined, again, job_id]
+
+
+def _compare_what_crossed(job_id: str, guest: str, host: str, folder: Path) -> None:
+    """Both hand each other what they wrote down; a record is proven; a list that was shortened is found out."""
+    parties = {home: Path(home).name for home in (guest, host)}
+    files = {home: folder / f"{party}.json" for home, party in parties.items()}
+    for home, file in files.items():
+        _isthmus("audit", "statement", job_id, "--out", str(file), "--home", home)
+    for home, other in ((guest, host), (host, guest)):
+        found = json.loads(_isthmus("audit", "reconcile", job_id, str(files[other]), "--json", "--home", home))
+        stages = {each["stream"].split()[0] for each in found}
+        assert stages == {"job", "align", "train", "evaluate", "register"}
+        assert all(each["count"] and not each["detail"] for each in found)
+    ends = ("--sender", parties[guest], "--receiver", parties[host], "--stage", "train")
+    proof = folder / "proof.json"
+    _isthmus("audit", "prove", job_id, "0.0", *ends, "--out", str(proof), "--home", guest)
+    told = _isthmus("audit", "verify", str(proof), "--home", host)
+    assert told.startswith(f"{parties[guest]} signed that record 0.0 from train of {parties[guest]}")
+    document = json.loads(files[host].read_text(encoding="utf-8"))
+    document["entries"][0].pop()
+    files[host].write_text(json.dumps(document), encoding="utf-8")
+    refused = _isthmus("audit", "reconcile", job_id, str(files[host]), "--home", guest, code=1)
+    assert f"are not those that {parties[host]} signed" in refused
+    assert "nothing of a job nonsense crossed" in _isthmus("audit", "show", "nonsense", "--home", guest, code=1)
+    lines = _isthmus("audit", "show", job_id, "--home", guest).splitlines()
+    assert len(lines) == len(document["entries"])
 
 
 def _await_proposal(job_id: str, host: str) -> None:

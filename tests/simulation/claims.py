@@ -94,5 +94,6 @@ def run_undisturbed(make_world: MakeWorld) -> tuple[Story, int]:
 def check_story(world: World, expected: Story, what: str) -> None:
     """The first difference, if there is one."""
     story = world.content()
+    world.check_audit()
     for where in sorted(expected.keys() | story.keys()):
         assert story.get(where, ()) == expected.get(where, ()), f"{what}: {where} differs"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from schemas.audit import EnvelopesCrossed
 from schemas.codec import blobs_of, decode, encode
 from schemas.conversion import blob_walker
 from schemas.deadletter import DeadLetter
@@ -100,7 +101,14 @@ class World:
         counts: dict[str, int] = {}
         for plan in self.plans:
             topics = make_topics(plan)
-            for topic in (topics.commands, topics.exchange, topics.state, topics.events, topics.registry):
+            for topic in (
+                topics.commands,
+                topics.exchange,
+                topics.state,
+                topics.events,
+                topics.registry,
+                topics.audit,
+            ):
                 counts[topic] = self.partitions
             counts[topics.dead_letter] = 1
             # Stages hand over to others, whether these run here or not.
@@ -300,6 +308,26 @@ class World:
         assert not pieces
         return {where: tuple(sorted(values)) for where, values in found.items()}
 
+    def check_audit(self) -> None:
+        """Both ends of each stream have written down what crossed, once, in its order, and nothing else."""
+        crossed: dict[tuple[str, ...], list[tuple[int, int, bytes]]] = {}
+        for place in self.broker.logs:
+            for _, value in self.broker.written(place) if ".exchange." in place.topic else []:
+                envelope = decode(value or b"")
+                assert isinstance(envelope, SealedRecord)
+                stream = (envelope.sender, envelope.receiver, envelope.job_id, envelope.origin, envelope.stage)
+                digest = hashlib.sha256(value or b"").digest()
+                crossed.setdefault(stream, []).append((envelope.sequence, envelope.chunk_index, digest))
+        for party in self.parties:
+            told: dict[tuple[str, ...], list[tuple[int, int, bytes]]] = {}
+            for record in self.records(f"vfl.job.audit.{party}.v1"):
+                assert isinstance(record, EnvelopesCrossed)
+                for each in record.crossed:
+                    ends = (party, each.peer) if each.is_sent else (each.peer, party)
+                    stream = (*ends, record.job_id, each.origin, each.stage)
+                    told.setdefault(stream, []).append((each.sequence, each.chunk_index, each.digest))
+            assert told == {stream: entries for stream, entries in crossed.items() if party in stream[:2]}
+
     def records(self, topic: str) -> list[Record]:
         """The plain records that the engines committed to a topic."""
         places = [place for place in self.broker.logs if place.topic == topic]
@@ -329,7 +357,8 @@ def _describe(value: bytes) -> tuple[str, bytes]:
 
 def _forget_progress(told: bytes, record: Record) -> bytes | None:
     match record:
-        case TaskProgressed():
+        case TaskProgressed() | EnvelopesCrossed():
+            # What it says of envelopes is compared with these: see `check_audit`.
             return None
         case TaskSucceeded():
             return encode(replace(record, bytes_sent=0, bytes_received=0, records_sent=0, records_received=0))
@@ -361,6 +390,7 @@ def make_topics(plan: Plan) -> StageTopics:
         events=events_topic(plan.party),
         registry=f"vfl.model.registry.{plan.party}.v1",
         dead_letter=f"vfl.deadletter.{plan.party}.v1",
+        audit=f"vfl.job.audit.{plan.party}.v1",
         exchange_of=lambda peer: exchange_topic(plan.stage, peer),
         commands_of=lambda stage: commands_topic(stage, plan.party),
         plain_commands=plan.plain_commands,
