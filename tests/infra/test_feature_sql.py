@@ -259,7 +259,8 @@ def test_a_slow_statement_is_stopped_by_the_database_itself(database: FeatureDat
         "INSERT INTO quick VALUES ('a', 1)",
         "CREATE VIEW slow AS SELECT id, x + (pg_sleep(60) IS NULL)::int AS x FROM quick",
     )
-    source = open_source("slow", timeout_ms=2_000)
+    # Long enough that a busy machine does not give up first.
+    source = open_source("slow", timeout_ms=8_000)
     with pytest.raises(FeatureSourceError, match="QueryCanceled 57014"):
         source.fetch(["a"], ["x"])
 
