@@ -87,6 +87,48 @@ def test_the_owner_reads_an_exponent_from_an_answer_that_was_not_refreshed(secre
     assert find_exponent(refreshed, original, 5, range(-1000, 1000)) == []
 
 
+def read_exponent(answer: Ciphertext, original: Ciphertext, message: int, bound: int) -> int | None:
+    """Shanks' steps of the key owner, modulo p^2 alone: the exponent in [0, bound) that explains the randomness."""
+    p2 = OWNER.p**2
+    target = add_plain(PUBLIC, answer, -decrypt(OWNER, answer)).value % p2
+    base = add_plain(PUBLIC, original, -message).value % p2
+    width = gmpy2.isqrt(bound) + 1
+    baby: dict[mpz, int] = {}
+    power = mpz(1)
+    for small in range(width):
+        baby.setdefault(power, small)
+        power = power * base % p2
+    giant, place = gmpy2.invert(power, p2), target
+    for large in range(width):
+        if place in baby:
+            return int(large * width + baby[place])
+        place = place * giant % p2
+    return None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_base_of_the_owners_that_is_one_modulo_a_prime_refreshes_nothing_there(sign: int) -> None:
+    """A malicious owner publishes h_s = +-1 modulo p: its powers are +-1 modulo p^2, so half of each answer's
+    randomness is as it was, and a weight is read in milliseconds, pad or no pad.
+
+    Source: the review's correction on re-randomisation. Ours asks for no base: the sender draws its own.
+    """
+    # By the Chinese remainder theorem +-1 modulo p and a square's negative modulo q: looks like any other base.
+    h = int(gmpy2.invert(OWNER.q, OWNER.p)) * OWNER.q * sign - OWNER.p * int(gmpy2.invert(OWNER.p, OWNER.q)) * 12345**2
+    h_s = gmpy2.powmod(h % PUBLIC.n, N, N2)
+    assert h_s % OWNER.p in (1, OWNER.p - 1) and h_s % OWNER.q not in (1, OWNER.q - 1)
+    original = OwnerEncryptor(OWNER).encrypt(5, Draws(prf(SEED, "one")))
+    refresher = Refresher(PUBLIC, prf(SEED, "peer"))
+    for secret in (0, 77, 65_535):
+        (answer,) = weighted_products([original], np.array([[secret]]), PUBLIC)
+        draws = Draws(prf(SEED, "degenerate", sign, secret))
+        padded = add_plain(PUBLIC, answer, draws.below(PUBLIC.n))
+        exponent = 2 * draws.bits(PUBLIC.bits + 64)  # Even: with -1 the owner would try both signs.
+        weak = Ciphertext(padded.value * gmpy2.powmod(h_s, exponent, N2) % N2)
+        assert read_exponent(weak, original, 5, 2**16) == secret
+        assert read_exponent(refresher.refresh(padded, draws), original, 5, 2**16) is None
+
+
 #: Primes p, q with much in common in p - 1 and q - 1, as a peer could choose them; and safe ones.
 MODULI = ((31, 61), (37, 73), (23, 59), (41, 241))
 
