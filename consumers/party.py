@@ -17,6 +17,7 @@ from streams.dataset import Dataset, DatasetProblem
 from streams.engine.agreement import Agreement
 from streams.engine.seal import Keyring
 from streams.kernels.ristretto import normalise_id
+from streams.machines.job.validation import validate_size
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ def make_prepare(party: Party) -> Callable[[Record], object | None]:
             case SubmitJob(spec=spec):
                 return load_share(party, spec)
             case ProposeJob(spec=spec):
-                return load_share(party, spec)
+                # A stranger may have written it; the coordinator says what is wrong with one that is too large.
+                return None if validate_size(spec) else load_share(party, spec)
             case StartTask(spec=spec, stage=stage) if stage is not Stage.REGISTER:
                 return load_share(party, spec)
         return None

@@ -60,9 +60,10 @@ class CsvTable:
             usable = False
         if wanted_label is not None:
             usable = self._check_label(present, wanted_label) and usable
+        seen: set[str] = set()
         for position, name in enumerate(spec.features):
             place = f"features[{position}]"
-            if name in spec.features[:position]:
+            if name in seen:
                 self.findings.add(place, f"{name!r} is listed twice")
             elif name == self.settings.id:
                 self.findings.add(place, f"{name!r} is the identifier column, which cannot be a feature")
@@ -70,6 +71,7 @@ class CsvTable:
                 self.findings.add(place, f"{name!r} is a label column, which cannot be a feature")
             elif name not in present:
                 self.findings.add(place, f"there is no column {name!r} in the dataset {spec.dataset!r}")
+            seen.add(name)
         features = spec.features or tuple(name for name in header if name not in reserved)
         if not usable:
             return None

@@ -108,7 +108,7 @@ def _read_ids(column: pd.Series[str], normalise: Callable[[str], str], findings:
 def _read_values(
     frame: pd.DataFrame, candidates: tuple[str, ...], spec: PartySpec, findings: Findings
 ) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    places: Mapping[str, str] = {name: f"features[{spec.features.index(name)}]" for name in spec.features}
+    places: Mapping[str, str] = {name: f"features[{index}]" for index, name in reversed([*enumerate(spec.features)])}
     names: list[str] = []
     columns: list[NDArray[np.float64]] = []
     for name in candidates:

@@ -18,7 +18,7 @@ from schemas.conversion import LoadBlob, blob_walker, from_plain, to_plain
 from schemas.derivation import schema_of
 from schemas.record import Blob, Record
 
-__all__ = ["DecodeError", "EncodeError", "blobs_of", "decode", "encode", "schema_of"]
+__all__ = ["DecodeError", "EncodeError", "blobs_of", "decode", "encode", "schema_of", "type_of"]
 
 _MARKER = b"\xc3\x01"
 _HEADER_BYTES = 10
@@ -83,6 +83,11 @@ def decode(data: bytes, load_blob: LoadBlob | None = None) -> Record:
     if left:
         raise DecodeError(f"{left} trailing bytes after {_describe(version)}")
     return record
+
+
+def type_of(data: bytes) -> type[Record]:
+    """The class of the record in `data`, by its fingerprint alone. Raises `DecodeError`."""
+    return _writer_of(data).record
 
 
 def blobs_of(record: Record) -> tuple[Blob, ...]:

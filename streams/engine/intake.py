@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas.codec import DecodeError, decode
+from schemas.codec import DecodeError, decode, type_of
 from schemas.conversion import blob_walker
 from schemas.envelope import SealedRecord
+from schemas.footprint import check_footprint
 from schemas.jobs import Reason
 from schemas.record import Blob, Record
 from schemas.tasks import LocalFault, PeerFault, TimerFired
@@ -74,6 +75,10 @@ class Intake:
         if raw.value is None:
             raise UndeliverableError("a record without a value")
         try:
+            # On the exchange topic others write: nothing but an envelope is decoded before it is known who did.
+            cls = type_of(raw.value)
+            if raw.topic == self._topics.exchange and cls is not SealedRecord:
+                raise UndeliverableError(f"a plain {cls.__name__} is not accepted on {raw.topic}")
             return decode(raw.value, self._load_blob)
         except DecodeError as error:
             raise UndeliverableError(f"cannot be decoded: {error}") from error
@@ -154,11 +159,15 @@ class Intake:
         return self._take_whole(job.with_progress(peer, after), envelope, whole)
 
     def _take_whole(self, job: Job, envelope: SealedRecord, whole: bytes) -> Taken:
+        is_own = envelope.sender == self._topics.party
         try:
+            if not is_own and (problem := find_private(check_footprint(whole))):
+                return self._fault(job, envelope.sender, problem)
             record = decode(whole, self._load_blob)
         except DecodeError as error:
             return self._fault(job, envelope.sender, f"a record that cannot be decoded: {error}")
-        if envelope.sender != self._topics.party and (problem := _find_foreign(record)):
+        if not is_own and has_blobs(record):
+            problem = f"a {type(record).__name__} that refers to a blob: parties do not share stores"
             return self._fault(job, envelope.sender, problem)
         if getattr(record, "job_id", job.job_id) != job.job_id:
             return self._fault(job, envelope.sender, f"a {type(record).__name__} about another job")
@@ -174,12 +183,14 @@ class Intake:
         return Taken(job, PeerFault(job.job_id, sender, Reason.PROTOCOL_VIOLATION, detail), own)
 
 
-def _find_foreign(record: Record) -> str:
-    """Why a peer may not send this, or nothing."""
-    module = type(record).__module__
-    if module in PRIVATE_MODULES or module.endswith("_states"):
-        return f"a {type(record).__name__}, which is private to a party"
-    walk = blob_walker(type(record))
-    if walk is not None and any(True for _ in walk(record)):
-        return f"a {type(record).__name__} that refers to a blob: parties do not share stores"
+def find_private(cls: type[Record]) -> str:
+    """Why a peer may not send records of this class, or nothing."""
+    if cls.__module__ in PRIVATE_MODULES or cls.__module__.endswith("_states"):
+        return f"a {cls.__name__}, which is private to a party"
     return ""
+
+
+def has_blobs(record: Record) -> bool:
+    """Whether the record refers to a blob."""
+    walk = blob_walker(type(record))
+    return walk is not None and any(True for _ in walk(record))

@@ -11,8 +11,9 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
-from schemas.codec import DecodeError, decode, encode
+from schemas.codec import DecodeError, decode, encode, type_of
 from schemas.envelope import SealedMessage
+from schemas.footprint import check_footprint
 from schemas.record import Record
 from streams.engine.seal import NONCE_BYTES, Keyring, SealError, join_fields
 
@@ -37,9 +38,10 @@ class MessageSeal:
 
     def open(self, value: bytes, topic: str, partition: int) -> tuple[str, Record]:
         """Sender and record. Raises `SealError`, `DecodeError`."""
+        if (cls := type_of(value)) is not SealedMessage:
+            raise SealError(f"{cls.__name__} instead of a sealed message")
         message = decode(value)
-        if not isinstance(message, SealedMessage):
-            raise SealError(f"{type(message).__name__} instead of a sealed message")
+        assert isinstance(message, SealedMessage)
         if message.receiver != self._party:
             raise SealError(f"a message for {message.receiver!r}, not for {self._party!r}")
         manifest = self._keyring.manifest(message.manifest)
@@ -51,6 +53,7 @@ class MessageSeal:
             raise SealError(
                 f"the message from {message.sender!r} does not open: changed, moved, or another key"
             ) from error
+        check_footprint(plain)
         return message.sender, decode(plain)
 
 

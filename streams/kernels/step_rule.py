@@ -27,6 +27,8 @@ from streams.kernels.fixed_point import FX, WEIGHT_BITS
 
 #: Pairs (s, y) that the recursion uses.
 MEMORY = 8
+#: No combination of gradients comes near: a gradient's entry is at most 8 times the number of rows.
+MOST_COMBINED = 2.0**100
 #: Significant bits of every scalar and gradient that leaves a party: what the leak budget counts.
 SCALAR_BITS = 20
 #: A party with at most this many columns (intercept not counted) shares no Gram scalars.
@@ -132,11 +134,16 @@ def apply_step(
     coefficients: Sequence[float],
     preconditioner: Preconditioner,
 ) -> tuple[int, ...]:
-    """w - sum_j c_j M g_j, rounded to the weights' fixed point, ties to even."""
+    """w - sum_j c_j M g_j, rounded to the weights' fixed point, ties to even.
+
+    Raises OverflowError, or ValueError, when the sum is far from any that gradients of a table have.
+    """
     combined = tuple(
         math.fsum(c * value for c, value in zip(coefficients, column, strict=True))
         for column in zip(*gradients, strict=True)
     )
+    if not all(abs(value) < MOST_COMBINED for value in combined):
+        raise OverflowError("a combination of gradients is out of range")
     return _subtract(weights, preconditioner.apply(combined))
 
 

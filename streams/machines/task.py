@@ -25,6 +25,9 @@ from streams.machine import CancelTimer, Event, Output, SetTimer, Step, ToEvents
 
 _PATIENCE = "patience/"
 
+#: Details may repeat what a peer wrote: events, which people read, tell no more of them than this.
+MOST_DETAIL = 4_000
+
 #: Parties of which something is kept before StartTask says who takes part: more never share a job.
 MOST_EARLY = 16
 
@@ -79,7 +82,8 @@ class Task:
 
     def failed(self, refusal: RefusalError) -> ToEvents:
         """The task ended badly."""
-        return ToEvents(TaskFailed(self.job_id, self.stage, self.party, refusal.reason, refusal.blame, refusal.detail))
+        detail = refusal.detail[:MOST_DETAIL]
+        return ToEvents(TaskFailed(self.job_id, self.stage, self.party, refusal.reason, refusal.blame, detail))
 
     def silence(self, silent: str, timer: TimerFired, seconds: int) -> tuple[str, tuple[Output, ...]]:
         """A patience timer fired: (whose silence was told, outputs). One peer's silence is told at a time."""

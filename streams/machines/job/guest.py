@@ -16,6 +16,7 @@ from schemas.jobs import (
     JobRejected,
     JobScheduled,
     JobSucceeded,
+    Leak,
     Mistake,
     PartyApproved,
     PartyDeclined,
@@ -159,7 +160,8 @@ def _note_approval(own: OwnParty, state: GuestJob, host: str, record: PartyAppro
     if missing := set(state.spec.accept_leaks) - set(record.accept_leaks):
         detail = f"{host} approved without accepting {', '.join(sorted(missing))}"
         return fail(own.name, state, Reason.LEAK_NOT_ACCEPTED, host, detail)
-    outputs: list[Output] = [ToEvents(JobApproved(state.job_id, own.name, host, record.accept_leaks))]
+    accepted = tuple(leak for leak in Leak if leak in record.accept_leaks)
+    outputs: list[Output] = [ToEvents(JobApproved(state.job_id, own.name, host, accepted))]
     outputs += _back(own, state, host)
     suspended_by = "" if state.suspended_by == host else state.suspended_by
     state = replace(state, ready=tuple(sorted((*state.ready, host))), suspended_by=suspended_by)

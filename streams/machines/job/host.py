@@ -45,6 +45,7 @@ from streams.machines.job.ending import (
     DEADLINE,
     cancel,
     cut,
+    cut_mistakes,
     end,
     fail,
     fail_by_record,
@@ -165,9 +166,10 @@ def _decline(
     mistakes: tuple[Mistake, ...],
     told: tuple[Mistake, ...],
 ) -> Step:
+    # The texts repeat names of the spec, which a stranger may have written.
     outputs = (
-        ToEvents(JobRejected(state.job_id, own.name, reason, mistakes)),
-        ToPeer(sender, PartyDeclined(state.job_id, reason, told)),
+        ToEvents(JobRejected(state.job_id, own.name, reason, cut_mistakes(mistakes))),
+        ToPeer(sender, PartyDeclined(state.job_id, reason, cut_mistakes(told))),
     )
     return Step(after, outputs)
 

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 
+from schemas.codec import encode
 from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, ServeSpec, TrainSpec
 from streams.kernels.link_table import NoTableError, choose_table
 from streams.kernels.standardisation import MAX_FEATURE_CLIP
@@ -31,6 +32,10 @@ MOST_L2 = 1e9
 MOST_POINTS = 1_000_000
 MOST_POINTS_TO_DOUBLE = 1000
 MOST_BANDS = 20
+#: Specs are told in events and kept in registries, in one Kafka record each with what else these say.
+MOST_SPEC_BYTES = 200_000
+#: More columns than this are not named one by one.
+MOST_FEATURES = 10_000
 #: A score that comes later than this is no online score.
 MOST_PATIENCE_MS = 60_000
 
@@ -38,8 +43,21 @@ MOST_PATIENCE_MS = 60_000
 def validate_spec(
     spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS, privacy: frozenset[Privacy] = frozenset(Privacy)
 ) -> tuple[Mistake, ...]:
-    """Every mistake of the spec itself, in the order of its fields; whether the data fits is for the parties to say."""
-    return tuple(_mistakes(spec, least_key_bits, privacy))
+    """Every mistake of the spec itself, in the order of its fields; whether the data fits is for the parties to say.
+
+    A spec that is too large has no other mistakes: nobody looks any further.
+    """
+    return validate_size(spec) or tuple(_mistakes(spec, least_key_bits, privacy))
+
+
+def validate_size(spec: JobSpec) -> tuple[Mistake, ...]:
+    """Whether the spec is too large to be looked at: a stranger may have written it."""
+    for path, party in (("guest", spec.guest), *((f"hosts[{index}]", host) for index, host in enumerate(spec.hosts))):
+        if len(party.features) > MOST_FEATURES:
+            text = f"lists {len(party.features)} columns; {MOST_FEATURES} are the most: leave it out to use all"
+            return (Mistake(f"{path}.features", text),)
+    size = len(encode(spec))
+    return (Mistake("", f"the spec has {size} bytes; {MOST_SPEC_BYTES} are the most"),) * (size > MOST_SPEC_BYTES)
 
 
 def validate_job_id(job_id: str) -> tuple[Mistake, ...]:
@@ -74,11 +92,13 @@ def _check_party(path: str, party: PartySpec) -> Iterator[Mistake]:
     yield from _check_pattern(f"{path}.party", party.party, PARTY_NAME)
     if not party.dataset:
         yield Mistake(f"{path}.dataset", "is empty: name a dataset of the party's settings")
+    seen: set[str] = set()
     for index, feature in enumerate(party.features):
         if not feature:
             yield Mistake(f"{path}.features[{index}]", "is empty: name a column, or leave `features` out to use all")
-        elif feature in party.features[:index]:
+        elif feature in seen:
             yield Mistake(f"{path}.features[{index}]", f"{feature!r} is listed twice")
+        seen.add(feature)
 
 
 def _check_hosts(spec: JobSpec) -> Iterator[Mistake]:
@@ -129,7 +149,7 @@ def _check_serve(serve: ServeSpec) -> Iterator[Mistake]:
     yield from _check_range("serve.host_patience_ms", serve.host_patience_ms, least=1, most=MOST_PATIENCE_MS)
     if len(serve.bands) > MOST_BANDS:
         yield Mistake("serve.bands", f"has {len(serve.bands)} bands; {MOST_BANDS} are the most")
-    for index, band in enumerate(serve.bands):
+    for index, band in enumerate(serve.bands[:MOST_BANDS]):
         yield from _check_pattern(f"serve.bands[{index}].name", band.name, PLAIN_NAME)
         if index and band.from_points <= serve.bands[index - 1].from_points:
             yield Mistake(
@@ -180,9 +200,11 @@ def _check_leaks(spec: JobSpec) -> Iterator[Mistake]:
             f"privacy {Privacy.TRUSTED_GUEST} lets the guest recover the hosts' rows: accept {Leak.HOST_ROWS_TO_GUEST}"
             f" by name, or use privacy {Privacy.SPLIT_LINK}",
         )
+    seen: set[Leak] = set()
     for index, leak in enumerate(spec.accept_leaks):
-        if leak in spec.accept_leaks[:index]:
+        if leak in seen:
             yield Mistake(f"accept_leaks[{index}]", f"{leak} is listed twice")
+        seen.add(leak)
 
 
 def _check_pattern(path: str, text: str, pattern: re.Pattern[str]) -> Iterator[Mistake]:

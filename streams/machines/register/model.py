@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 
 from schemas.codec import encode
@@ -15,6 +16,9 @@ from schemas.registration import HalfStored
 from streams.machines.task import violation
 
 _SHA256_BYTES = 32
+#: What a registry keeps of other parties' words.
+MOST_CODE_CHARACTERS, MOST_FINGERPRINT_BYTES = 200, 64
+MOST_MEASURES, MOST_NAME_CHARACTERS = 50, 100
 #: The single-object encoding is two bytes of marker, eight of schema fingerprint, and the body.
 _FINGERPRINT = slice(2, 10)
 
@@ -62,8 +66,7 @@ def check_half(spec: JobSpec, sender: str, stored: HalfStored) -> None:
         raise violation(sender, f"{sender} offers a half of another spec's model")
     if stored.half.party != sender or stored.half.role is not Role.HOST:
         raise violation(sender, f"{sender} offers the half of {stored.half.role} {stored.half.party}")
-    if len(stored.half.sha256) != _SHA256_BYTES:
-        raise violation(sender, f"{sender} offers a digest of {len(stored.half.sha256)} bytes")
+    _check_reference(sender, stored.half)
 
 
 def check_model(job_id: str, spec: JobSpec, own: HalfReference, model: ModelRegistered) -> None:
@@ -81,5 +84,22 @@ def check_model(job_id: str, spec: JobSpec, own: HalfReference, model: ModelRegi
         raise violation(guest, f"{guest} assembled a model of other halves than those of {', '.join(sorted(roles))}")
     if own not in model.halves:
         raise violation(guest, f"{guest} assembled a model with another half of {own.party} than was offered")
+    for half in model.halves:
+        _check_reference(guest, half)
     if model.model_sha256 != digest_model(model.halves):
         raise violation(guest, f"{guest} gives a model digest that is not that of the halves")
+    if len(model.metrics) > MOST_MEASURES:
+        raise violation(guest, f"{guest} shares {len(model.metrics)} measures; {MOST_MEASURES} are the most")
+    for measure in model.metrics:
+        if len(measure.name) > MOST_NAME_CHARACTERS or not math.isfinite(measure.value):
+            raise violation(guest, f"{guest} shares a measure {measure.name[:100]!r} of {measure.value}")
+
+
+def _check_reference(sender: str, half: HalfReference) -> None:
+    """Every registry keeps it: digests must be digests, texts short. Raises `RefusalError`."""
+    if len(half.sha256) != _SHA256_BYTES:
+        raise violation(sender, f"{sender} offers a digest of {len(half.sha256)} bytes")
+    if max(len(half.schema_fingerprint), len(half.data_fingerprint)) > MOST_FINGERPRINT_BYTES:
+        raise violation(sender, f"{sender} offers a half with fingerprints of more than {MOST_FINGERPRINT_BYTES} bytes")
+    if len(half.code_fingerprint) > MOST_CODE_CHARACTERS:
+        raise violation(sender, f"{sender} tells of its program in more than {MOST_CODE_CHARACTERS} characters")

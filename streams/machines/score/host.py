@@ -69,6 +69,9 @@ def find_ask_mistake(ask: ScoreAsk) -> str:
         return "the request id does not have 1 to 200 characters other than NUL"
     if len(ask.token) != TOKEN_BYTES:
         return f"a token of {len(ask.token)} bytes"
+    # Answer and books repeat them.
+    if max(len(ask.model), len(ask.version)) > MOST_ID_CHARACTERS:
+        return f"a model or a version of more than {MOST_ID_CHARACTERS} characters"
     return ""
 
 

@@ -45,6 +45,10 @@ from streams.machines.score.verdicts import (
     judge_overload,
 )
 
+#: Answers of one host to one request that is not there. A request is asked about once; an alias may have been pointed
+#: elsewhere before it is asked about again.
+MOST_EARLY_ANSWERS = 4
+
 
 class Draft:
     """What a transaction will change in a ledger."""
@@ -172,7 +176,7 @@ class Draft:
             early = Early(now_ms + HOLD_MS, ())
             self.early_count += 1
             heapq.heappush(self.due, (early.due_ms, key))
-        elif any(_question(other) == _question(held) for other in early.answers):
+        elif _is_enough(early, held):
             self.late.append(held)
             return
         self.early[key] = Early(early.due_ms, (*early.answers, held))
@@ -223,6 +227,12 @@ class Draft:
 
     def _early(self, key: str) -> Early | None:
         return self.early[key] if key in self.early else self.base.early.get(key)
+
+
+def _is_enough(early: Early, held: HeldAnswer) -> bool:
+    """Whether the host has answered this before, or has said more about one request than any of its questions asked."""
+    of_host = [other for other in early.answers if other.host == held.host]
+    return len(of_host) >= MOST_EARLY_ANSWERS or any(_question(other) == _question(held) for other in of_host)
 
 
 def _question(held: HeldAnswer) -> tuple[str, str, str]:

@@ -82,14 +82,17 @@ def _add_gram_row(own: str, state: GuestTraining, record: HostReport, plan: Trai
     own_scalars = stepping.shared_scalars(state.setup, state.memory, plan)
     # In the order of the parties' names, as every sum over parties.
     shares = sorted([(own, own_scalars), (state.setup.peer, record.scalars)])
-    row = add_scalars([scalars for _, scalars in shares])
-    gram = (*state.gram, NumberRow(row))
-    rows = [each.values for each in gram]
     losses = state.losses
-    if state.steps:
-        losses = (*losses, integrate_loss(losses[-1], rows, state.steps[-1].values))
-    step = next_coefficients(rows, [each.values for each in state.steps], stepping.PARTIES)
-    rounded = NumberRow(tuple(round_scalar(value) for value in step))
+    try:
+        row = add_scalars([scalars for _, scalars in shares])
+        gram = (*state.gram, NumberRow(row))
+        rows = [each.values for each in gram]
+        if state.steps:
+            losses = (*losses, integrate_loss(losses[-1], rows, state.steps[-1].values))
+        step = next_coefficients(rows, [each.values for each in state.steps], stepping.PARTIES)
+        rounded = NumberRow(tuple(round_scalar(value) for value in step))
+    except (OverflowError, ValueError) as error:
+        raise refuse(state.setup, record, f"scalars that no gradients have: {error}") from error
     return replace(state, gram=gram, losses=losses, steps=(*state.steps, rounded))
 
 

@@ -19,7 +19,7 @@ from streams.kernels.step_rule import (
     new_scalars,
     next_momentum,
 )
-from streams.machines.task import RefusalError
+from streams.machines.task import RefusalError, violation
 from streams.machines.train.masks import extend_digest
 from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import TrainPlan, link_table, logit_clip
@@ -52,9 +52,13 @@ def take_step(
 ) -> TrainingMemory:
     """Move the own weights: by the shared coefficients, or by the own block's momentum where there are none.
 
-    Raises RefusalError when a weight leaves its fixed point.
+    Raises RefusalError when a weight leaves its fixed point, or is no number: the peer's scalars or coefficients are
+    finite, but nothing more is known of them.
     """
-    moved = _moved(setup, memory, coefficients, plan)
+    try:
+        moved = _moved(setup, memory, coefficients, plan)
+    except (OverflowError, ValueError) as error:
+        raise violation(setup.peer, f"the numbers of {setup.peer} lead to weights that are none: {error}") from error
     if max(abs(weight) for weight in (*moved.weights, *moved.iterate)) >= WEIGHT_LIMIT:
         detail = f"a weight of {own.name} reached 2^10: raise train.l2, or look for columns that separate the labels"
         raise RefusalError(Reason.LOGITS_OUT_OF_BOX, own.name, detail)
