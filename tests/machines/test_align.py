@@ -114,6 +114,16 @@ def test_joint_order_depends_on_the_guests_secret_and_tells_nothing_of_the_table
     assert ids != [name for name in HOST_IDS if name in set(ids)]
 
 
+def test_people_keep_their_places_in_every_job_whoever_else_is_in_it() -> None:
+    """Else two jobs of the same people would train on different ones, and show what lies between."""
+    datasets = two_tables()
+    first = joint_ids(build(datasets).run(), datasets, "guest")
+    assert joint_ids(build(datasets, job_id="another").run(), datasets, "guest") == first
+    fewer = {**datasets, "guest": make_dataset([name for name in reversed(GUEST_IDS) if name != first[4]])}
+    second = joint_ids(build(fewer, job_id="a third").run(), fewer, "guest")
+    assert second == [*first[:4], *first[5:]]
+
+
 def test_sizes_are_measured_and_every_chunk_is_progress() -> None:
     driver = build(two_tables()).run()
     for party, n_own, n_peer in (("guest", 23, 33), ("host", 33, 23)):

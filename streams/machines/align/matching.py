@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from schemas.alignment_states import AlignLink, AlignSetup, GuestAlignment
 from schemas.jobs import Reason
 from schemas.record import Blob
-from streams.kernels.entropy import job_seed, permutation, prf
+from streams.kernels.entropy import prf
+from streams.kernels.holdout import draw_order
 from streams.kernels.ristretto import MATCH_BYTES, TAG_BYTES
 from streams.machines.align.blinding import list_items, shuffle
 from streams.machines.task import RefusalError, violation
@@ -30,7 +32,9 @@ def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
             " check that both sides use the same kind of identifier and the same align.id_type",
         )
     ascending = np.array(sorted(common), dtype=np.uint32)
-    rows = ascending[permutation(_order_key(state, secret), len(ascending))]
+    names = _names(state.links[0], shuffle(secret, setup, state.links[0].party))
+    order = draw_order(prf(secret, "align/joint order"), [names[row] for row in ascending.tolist()])
+    rows = ascending[order]
     links = tuple(replace(link, matches=_lay_out(setup, hits[link.party], rows)) for link in state.links)
     return replace(state, links=links, rows=Blob.of(rows.astype("<u4").tobytes()), n_joint=len(rows))
 
@@ -65,8 +69,7 @@ def _lay_out(setup: AlignSetup, hits: dict[int, tuple[int, bytes]], rows: NDArra
     return tuple(blobs)
 
 
-def _order_key(state: GuestAlignment, secret: bytes) -> bytes:
-    """Bound to everything that was received and to the own table: another intersection, another order."""
-    received = b"".join(blob.sha256 for link in state.links for blob in (*link.doubled, *link.returned))
-    seed = job_seed(secret, state.setup.job_id)
-    return prf(seed, "align/joint order", received, state.setup.fingerprint, state.setup.spec_digest)
+def _names(link: AlignLink, order: NDArray[np.uint32]) -> dict[int, str]:
+    """Own row -> id."""
+    ids = [each for blob in link.ids for each in json.loads(blob.content)]
+    return dict(zip(order.tolist(), ids, strict=True))
