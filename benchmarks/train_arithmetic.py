@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.glm_simulation import folder_tables
 from schemas.alignment import AlignmentReady, PartyRows
 from schemas.codec import decode, encode
+from schemas.cohorts import AskCohort, CohortGranted
 from schemas.jobs import (
     ColumnProfile,
     DataProfile,
@@ -144,6 +145,9 @@ class Bench:
                     self._post(self.free[party], party, peer, sent, None)
                 case ToStage(stage, sent) if stage == Stage.TRAIN:
                     self._post(self.free[party], party, party, sent, None)
+                case ToStage(_, AskCohort()):
+                    # There is no earlier job: the register would say so at once.
+                    self._post(self.free[party], party, party, CohortGranted(JOB), None)
                 case ToStage(_, ModelReady() as half):
                     self.halves[party] = half
                 case ToEvents(TaskFailed() as failed):

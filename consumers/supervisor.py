@@ -32,6 +32,7 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "coordinator": ("-m", "consumers.coordinator"),
     "align": ("-m", "consumers.party_worker", "--stage", "align"),
     "train": ("-m", "consumers.party_worker", "--stage", "train"),
+    "cohorts": ("-m", "consumers.cohort_register"),
     "evaluate": ("-m", "consumers.party_worker", "--stage", "evaluate"),
     "registrar": ("-m", "consumers.model_registrar"),
 }

@@ -27,6 +27,7 @@ from infra.topics import (
     state_topic,
     transactional_id,
 )
+from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 from schemas.record import Record
 from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
@@ -41,15 +42,18 @@ _log = logging.getLogger("isthmus")
 WORLD_FAILED = 1
 
 
-def stage_topics(party: str, stage: Stage) -> StageTopics:
-    """The topics of one stage at one party. Only the coordinator takes plain commands, and follows its own events."""
-    is_job = stage is Stage.JOB
+def stage_topics(party: str, stage: str) -> StageTopics:
+    """The topics of one stage, or of the register of cohorts, at one party.
+
+    Only the coordinator takes plain commands, and follows its own events.
+    """
+    is_job = stage == Stage.JOB
     no_records: frozenset[type[Record]] = frozenset()
     return StageTopics(
         party=party,
         stage=str(stage),
         commands=commands_topic(stage, party),
-        exchange=exchange_topic(stage, party),
+        exchange="" if stage == COHORT else exchange_topic(stage, party),
         state=state_topic(stage, party),
         events=events_topic(party),
         registry=registry_topic(party),
@@ -62,7 +66,7 @@ def stage_topics(party: str, stage: Stage) -> StageTopics:
     )
 
 
-def run_stage(home: Path, slot: int, stage: Stage, make_machine: Callable[[Party], Machine]) -> None:
+def run_stage(home: Path, slot: int, stage: str, make_machine: Callable[[Party], Machine]) -> None:
     """Run the stage's process at the party of `home` until SIGTERM. Ends the interpreter with a code and a text."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
@@ -90,7 +94,7 @@ def run_stage(home: Path, slot: int, stage: Stage, make_machine: Callable[[Party
         sys.exit(WORLD_FAILED)
 
 
-def make_process(party: Party, slot: int, stage: Stage, machine: Machine) -> StageProcess:
+def make_process(party: Party, slot: int, stage: str, machine: Machine) -> StageProcess:
     """The engine around a machine, on the party's broker."""
     topics = stage_topics(party.name, stage)
     log = KafkaLog(

@@ -46,16 +46,18 @@ from infra.topics import (
     statements_topic,
     view_topic,
 )
+from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE, Stage
 
 CLIENT, OPERATOR, VIEW = "client", "operator", "view"
 #: What applications use, and what loads features.
 APPLICATION, LOADER = "application", "loader"
 #: Stage -> the stages of the same party that it sends records to, itself included (continuations, timers).
-HAND_OVERS: dict[Stage, tuple[Stage, ...]] = {
+HAND_OVERS: dict[str, tuple[str, ...]] = {
     Stage.JOB: (Stage.JOB, *PIPELINE),
     Stage.ALIGN: (Stage.ALIGN, Stage.TRAIN, Stage.EVALUATE),
-    Stage.TRAIN: (Stage.TRAIN, Stage.EVALUATE, Stage.REGISTER),
+    Stage.TRAIN: (Stage.TRAIN, COHORT, Stage.EVALUATE, Stage.REGISTER),
+    COHORT: (Stage.TRAIN,),
     Stage.EVALUATE: (Stage.EVALUATE, Stage.REGISTER),
     Stage.REGISTER: (Stage.REGISTER,),
 }
@@ -103,23 +105,24 @@ def principal_name(party: str, process: str) -> str:
 def access_rules(party: str, peers: tuple[str, ...]) -> tuple[Rule, ...]:
     """Every right of the principals of `party`, sorted."""
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
+    rules |= _stage_rules(party, COHORT, ())
     rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
     rules |= _scoring_rules(party, peers)
     return tuple(sorted(rules))
 
 
-def _stage_rules(party: str, stage: Stage, peers: tuple[str, ...]) -> set[Rule]:
+def _stage_rules(party: str, stage: str, peers: tuple[str, ...]) -> set[Rule]:
     principal = principal_name(party, stage)
-    own = [topic for topic in party_topics(party) if topic.stage is stage]
+    own = [topic for topic in party_topics(party) if topic.reader == stage]
     reads = {topic.name for topic in own}
     writes = {topic.name for topic in own if topic.kind is Kind.STATE}
     writes |= {commands_topic(target, party) for target in HAND_OVERS[stage]}
     writes |= {events_topic(party), job_audit_topic(party), dead_letter_topic(party)}
     writes |= {exchange_topic(stage, peer) for peer in peers}
-    if stage is Stage.JOB:
+    if stage == Stage.JOB:
         # The coordinator learns from the events of the other stages how they go.
         reads.add(events_topic(party))
-    if stage is Stage.REGISTER:
+    if stage == Stage.REGISTER:
         reads.add(registry_topic(party))
         writes.add(registry_topic(party))
     rules = {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
@@ -192,7 +195,7 @@ def _operator_rules(party: str) -> set[Rule]:
     rules = {Rule(principal, Operation.DESCRIBE, Resource.TOPIC, topic.name) for topic in party_topics(party)}
     rules |= {
         Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party))
-        for stage in (*Stage, VIEW, *SCORING)
+        for stage in (*Stage, COHORT, VIEW, *SCORING)
     }
     for name in (events_topic(party), registry_topic(party), view_topic(party), dead_letter_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))

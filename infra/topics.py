@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
 #: Follows a topic's name; a change that old processes could not live with gets a new version and new topics.
@@ -176,6 +177,9 @@ def party_topics(party: str, partitions: int = PARTITIONS) -> tuple[Topic, ...]:
         topics.append(Topic(commands_topic(stage, party), Kind.COMMANDS, party, stage, partitions, kept, stage))
         topics.append(Topic(exchange_topic(stage, party), Kind.EXCHANGE, party, stage, partitions, kept, stage))
         topics.append(Topic(state_topic(stage, party), Kind.STATE, party, stage, partitions, _compacted(), stage))
+    # The register of cohorts has no door: only the party's own train stage speaks to it.
+    topics.append(Topic(commands_topic(COHORT, party), Kind.COMMANDS, party, None, partitions, kept, COHORT))
+    topics.append(Topic(state_topic(COHORT, party), Kind.STATE, party, None, partitions, _compacted(), COHORT))
     topics.append(Topic(events_topic(party), Kind.EVENTS, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
     topics.append(Topic(job_audit_topic(party), Kind.AUDIT, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
     topics.append(Topic(registry_topic(party), Kind.REGISTRY, party, None, partitions, _compacted()))

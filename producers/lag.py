@@ -48,8 +48,11 @@ from producers.topic_reader import (
     Connection,
     check_topics,
 )
+from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
+#: What `isthmus party run` runs.
+STAGES: tuple[str, ...] = (*Stage, COHORT)
 #: Counting stops here: beyond it, "far behind" is all that an operator needs.
 COUNT_LIMIT = 1000
 #: Of all stages together: an hour of training leaves more behind than anybody wants to wait for.
@@ -92,7 +95,7 @@ class StageLag:
 def describe_lag(lag: StageLag, now_ms: int) -> str:
     """The sentence for one stage, such as `align at host: 3 records behind, the oldest since 14:03:22 (12 s)`."""
     who = f"{lag.stage} at {lag.party}"
-    command = "isthmus party run" if lag.stage in set(Stage) else "isthmus score run"
+    command = "isthmus party run" if lag.stage in STAGES else "isthmus score run"
     running = "" if lag.members else f" No process runs for it: {command}."
     if not lag.behind:
         return f"{who}: up to date.{running}"
@@ -116,10 +119,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h"
 
 
-def stage_topics(party: str, stage: Stage) -> tuple[str, ...]:
+def stage_topics(party: str, stage: str) -> tuple[str, ...]:
     """What a stage reads. The coordinator also follows what its own party's tasks report."""
+    if stage == COHORT:
+        return (commands_topic(stage, party),)
     topics = (commands_topic(stage, party), exchange_topic(stage, party))
-    return (*topics, events_topic(party)) if stage is Stage.JOB else topics
+    return (*topics, events_topic(party)) if stage == Stage.JOB else topics
 
 
 def scoring_topics(party: str) -> dict[str, tuple[str, ...]]:
@@ -139,7 +144,7 @@ def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
     Raises `BrokerUnavailableError`.
     """
     scoring = scoring_topics(party)
-    inputs: dict[str, tuple[str, ...]] = {**{stage: stage_topics(party, stage) for stage in Stage}, **scoring}
+    inputs: dict[str, tuple[str, ...]] = {**{stage: stage_topics(party, stage) for stage in STAGES}, **scoring}
     counts = check_topics(connection, tuple(topic for topics in inputs.values() for topic in topics))
     admin = AdminClient(dict(connection), logger=QUIET)
     groups = {stage: group_id(stage, party) for stage in inputs}

@@ -15,6 +15,10 @@ ACCEPTED: dict[Leak, str] = {
         "A column is equal to its most frequent value in all but fewer than 50 rows. Its gradient is a sum over these "
         "few rows, which tells its owner about their labels or scores."
     ),
+    Leak.OVERLAPPING_COHORT: (
+        "The job trains on nearly the same rows as an earlier one. The difference of the two jobs' gradients is about "
+        "the few rows in which they differ alone, and tells their labels, or their host's scores."
+    ),
     Leak.HOST_ROWS_TO_GUEST: (
         "The guest receives every host's partial score of every row in every pass, and can recover the hosts' rows "
         "from them. Choose this only where the guest may see the hosts' data anyway."

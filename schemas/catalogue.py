@@ -27,6 +27,7 @@ MODULES = (
     "schemas.training",
     "schemas.evaluation",
     "schemas.registration",
+    "schemas.cohorts",
     "schemas.models",
     "schemas.scoring",
     "schemas.serving",
@@ -37,6 +38,7 @@ MODULES = (
     "schemas.training_states",
     "schemas.evaluation_states",
     "schemas.registration_states",
+    "schemas.cohort_states",
     "schemas.scoring_states",
 )
 

@@ -46,6 +46,8 @@ class Leak(StrEnum):
     #: `privacy: trusted_guest`: the guest can recover all rows of the host, up to a rotation, and exactly if it knows a
     #: few of them.
     HOST_ROWS_TO_GUEST = "host_rows_to_guest"
+    #: The training rows differ in a few rows from those of an earlier job: two gradients tell these rows apart.
+    OVERLAPPING_COHORT = "overlapping_cohort"
 
 
 class Reason(StrEnum):

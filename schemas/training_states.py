@@ -21,6 +21,8 @@ class TrainPhase(StrEnum):
     KEYS = "keys"
     #: Waits for the peer's Ready.
     READY = "ready"
+    #: Waits for what the own register of cohorts says.
+    COHORT = "cohort"
     #: Guest: the own continuation fits the guest alone.
     FITTING = "fitting"
     #: Flow E: encrypted residuals travel from guest to host.
@@ -97,6 +99,9 @@ class TrainSetup(Record):
     #: Standardised, clipped, FX fractional bits; at the guest with a last column of ones.
     features: Blob
     label: Blob | None
+    #: The training rows as the register of cohorts knows them, and in which of its ledgers.
+    cohort: Blob
+    ledger: str
     #: The own Paillier primes, big-endian; empty before they are made.
     prime_p: bytes = b""
     prime_q: bytes = b""

@@ -46,10 +46,14 @@ class ToPeer:
 
 @dataclass(frozen=True)
 class ToStage:
-    """Seal the record for the own party and put it on the own command topic of `stage` (may be the machine's own)."""
+    """Seal the record for the own party and put it on the own command topic of `stage` (may be the machine's own).
+
+    `key` is given when the receiver keeps its states by something else than the sender, such as a ledger by many jobs.
+    """
 
     stage: str
     record: Record
+    key: str = ""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from streams.engine.topics import StageTopics
 #: Above this no honest counter comes; it leaves room to count on in an Avro long.
 MAX_SEQUENCE = 2**62
 #: Records of these modules are between processes of one party: a peer that sends one pretends to be us.
-PRIVATE_MODULES = ("schemas.tasks", "schemas.deadletter", "schemas.envelope")
+PRIVATE_MODULES = ("schemas.tasks", "schemas.cohorts", "schemas.deadletter", "schemas.envelope")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 from schemas.audit import EnvelopesCrossed
 from schemas.codec import encode
@@ -28,6 +29,15 @@ class UnreachableError(Exception):
 
 class OutputError(Exception):
     """A machine wants to send what must not or cannot be sent: a bug in it."""
+
+
+class Place(NamedTuple):
+    """Where a sealed record goes: the topic, and under which key the receiver's stage keeps it."""
+
+    topic: str
+    receiver: str
+    stage: str
+    key: str
 
 
 class Outbox:
@@ -69,9 +79,11 @@ class Outbox:
                 if party == self._topics.party:
                     raise OutputError(f"a {type(record).__name__} to the own party as a peer; use ToStage")
                 _check_shareable(record)
-                return self._seal(job, party, self._topics.stage, self._topics.exchange_of(party), record, records)
-            case ToStage(stage, record):
-                return self._seal(job, self._topics.party, stage, self._topics.commands_of(stage), record, records)
+                place = Place(self._topics.exchange_of(party), party, self._topics.stage, job.job_id)
+                return self._seal(job, place, record, records)
+            case ToStage(stage, record, key):
+                place = Place(self._topics.commands_of(stage), self._topics.party, stage, key or job.job_id)
+                return self._seal(job, place, record, records)
             case ToEvents(record):
                 records.append(self._plain(self._topics.events, job.job_id, record))
             case ToRegistry(key, record):
@@ -82,13 +94,15 @@ class Outbox:
                 return cancel_timer(job, name)
         return job
 
-    def _seal(
-        self, job: Job, receiver: str, stage: str, topic: str, record: Record, records: list[OutputRecord]
-    ) -> Job:
-        peer = Peer(receiver, stage)
+    def _seal(self, job: Job, place: Place, record: Record, records: list[OutputRecord]) -> Job:
+        topic, receiver, stage, to_key = place
+        peer, origin = Peer(receiver, stage), self._topics.stage
+        if to_key != job.job_id:
+            # Many keys may have streams from stage to stage: either side knows the other by stage and key.
+            peer, origin = Peer(receiver, name_end(stage, to_key)), name_end(origin, job.job_id)
         sequence = job.sent.get(peer, 0)
-        stream = Stream(self._topics.party, receiver, job.job_id, self._topics.stage, stage)
-        key = job.job_id.encode()
+        stream = Stream(self._topics.party, receiver, to_key, origin, stage)
+        key = to_key.encode()
         try:
             partition = partition_of(key, self._partition_count(topic))
             envelopes = seal_chunks(self._keyring, stream, sequence, encode(record), self._chunk_bytes)
@@ -118,6 +132,11 @@ class Outbox:
         if len(value) > CHUNK_BYTES:
             raise OutputError(f"a {type(record).__name__} of {len(value):,} bytes; plain records have {CHUNK_BYTES:,}")
         return OutputRecord(topic, partition_of(key.encode(), self._partition_count(topic)), key.encode(), value)
+
+
+def name_end(stage: str, key: str) -> str:
+    """How the end of a stream is known to the other end, when that is kept under another key."""
+    return f"{stage}:{key}"
 
 
 def _check_shareable(record: Record) -> None:

@@ -24,6 +24,7 @@ class StageTopics:
     party: str
     stage: str
     commands: str
+    #: The door for peers; empty where they have nothing to say to the stage.
     exchange: str
     state: str
     events: str
@@ -43,4 +44,4 @@ class StageTopics:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the process's group subscribes to."""
-        return (self.commands, self.exchange, *((self.events,) if self.plain_events else ()))
+        return (self.commands, *filter(None, (self.exchange,)), *((self.events,) if self.plain_events else ()))

@@ -26,6 +26,7 @@ from infra.topics import (
     questions_topic,
     statements_topic,
 )
+from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
 PARTIES = ("acme", "globex", "initech")
@@ -99,7 +100,7 @@ def test_no_sealed_topic_is_read_by_people() -> None:
     sealed = {name for name, topic in TOPICS.items() if topic.kind in kinds}
     for rule in RULES:
         if rule.operation is Operation.READ and rule.name in sealed:
-            assert rule.principal.split(".")[1] in {*Stage, *SCORING}, rule
+            assert rule.principal.split(".")[1] in {*Stage, COHORT, *SCORING}, rule
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:
@@ -109,8 +110,14 @@ def test_every_topic_has_a_writer_and_a_reader() -> None:
 
 
 def test_every_stage_reaches_itself() -> None:
-    for stage, targets in HAND_OVERS.items():
-        assert stage in targets
+    for stage in Stage:
+        assert stage in HAND_OVERS[stage]
+
+
+def test_only_the_train_stage_and_the_register_of_cohorts_speak_to_each_other() -> None:
+    assert _allowed(Operation.WRITE, "vfl.cohort.commands.acme.v1") == {"acme.train"}
+    assert HAND_OVERS[COHORT] == (Stage.TRAIN,)
+    assert not [name for name in TOPICS if name.startswith("vfl.cohort.exchange.")]
 
 
 def test_a_process_may_use_its_own_group_and_transactional_ids_only() -> None:

@@ -59,7 +59,10 @@ Tamper = Callable[[Delivery, Record], Iterable[Record]]
 
 @dataclass
 class Driver:
-    """`machines` maps (party, stage) to its machine; `handed_over` keeps what goes to stages without one."""
+    """`machines` maps (party, stage) to its machine; `handed_over` keeps what goes to stages without one.
+
+    There is one job, hence one ledger of each register: keys are not told apart.
+    """
 
     machines: dict[tuple[str, str], Machine]
     job_id: str = "job-1"

@@ -19,6 +19,7 @@ from streams.kernels.fixed_point import LOGIT_BITS
 from streams.kernels.scoring import score_half
 from streams.machine import Machine
 from streams.machines.align import AlignMachine
+from streams.machines.cohort import CohortMachine
 from streams.machines.evaluate import EvaluateMachine
 from streams.machines.evaluate.start import arrays_of
 from streams.machines.register import RegisterMachine
@@ -54,6 +55,7 @@ def run_job(spec: JobSpec, datasets: dict[str, Dataset], *, seed: int | None, re
         for machine in (
             AlignMachine(party, secret, 64),
             TrainMachine(party, secret, 512, 60),
+            CohortMachine(party),
             EvaluateMachine(party, secret, 50),
             RegisterMachine(party, secret, "test"),
         ):

@@ -8,11 +8,13 @@ import pytest
 
 from schemas.alignment import AlignmentReady
 from schemas.codec import encode
-from schemas.jobs import Privacy, Reason
+from schemas.cohorts import CohortCharged, CohortRefused
+from schemas.jobs import Leak, Privacy, Reason
 from schemas.record import Record
 from schemas.tasks import (
     LocalFault,
     PeerFault,
+    StartTask,
     StopTask,
     TaskFailed,
     TaskResumed,
@@ -24,7 +26,19 @@ from schemas.training_states import TrainPhase, TrainWaiting
 from streams.machine import Event, Machine, Step, ToEvents, ToPeer, ToStage
 from streams.machines.train import TRANSITIONS, TrainMachine, phase_of
 from streams.machines.train.protocol import PEER_RECORDS
-from tests.machines.train_cases import GUEST, HOST, JOB, SECRETS, TRAIN, Case, make_case, make_driver, run_case
+from tests.machines.driver import Driver
+from tests.machines.train_cases import (
+    GUEST,
+    HOST,
+    JOB,
+    SECRETS,
+    TRAIN,
+    Case,
+    ledgers_after,
+    make_case,
+    make_driver,
+    run_case,
+)
 
 ROLES = {GUEST: "guest", HOST: "host"}
 SPLIT, TRUSTED = make_case(max_passes=3), make_case(max_passes=3, privacy=Privacy.TRUSTED_GUEST)
@@ -56,12 +70,23 @@ class Observer:
         for seed in range(seeds):
             run_case(case, inspect=self.inspect, seed=seed)
         driver = run_case(case, inspect=self.inspect)
+        self._refuse(driver)
         for party in (GUEST, HOST):
             last = driver.states[party, TRAIN]
             self.states.setdefault((party, phase_of(last)), last)
 
+    def _refuse(self, driver: Driver) -> None:
+        """Another job of nearly the same rows, which the register of one party knows and refuses."""
+        leaks = tuple(leak for leak in Leak if leak is not Leak.OVERLAPPING_COHORT)
+        names = (*(str(index) for index in range(len(self.case.label) - 1)), "another")
+        case = replace(self.case, spec=replace(self.case.spec, accept_leaks=leaks), names=names[::-1])
+        for party, ledger in ledgers_after(driver).items():
+            refused = make_driver(case, inspect=self.inspect, ledgers={party: ledger}).run()
+            assert refused.events_of(party, TaskFailed)
+
     def inspect(self, machine: Machine, state: Record, event: Event) -> None:
-        assert isinstance(machine, TrainMachine)
+        if not isinstance(machine, TrainMachine):
+            return
         party = machine._own.name
         step = machine.step(state, event)
         self.steps.append((party, phase_of(state), event, step))
@@ -123,9 +148,9 @@ def check_decision(machine: TrainMachine, party: str, phase: TrainPhase, state: 
     if failures:
         assert phase_of(step.state) is TrainPhase.ENDED
         is_fault = isinstance(event.record, LocalFault | PeerFault)
-        is_start = type(event.record).__name__ == "StartTask"
-        assert is_fault or is_start or failures[0].reason is Reason.PROTOCOL_VIOLATION, (phase, event.record)
-        assert is_fault or is_start or failures[0].blame == event.sender
+        is_told = isinstance(event.record, StartTask | CohortRefused)
+        assert is_fault or is_told or failures[0].reason is Reason.PROTOCOL_VIOLATION, (phase, event.record)
+        assert is_fault or is_told or failures[0].blame == event.sender
         return
     assert row is not None, (party, phase, event.record, step.outputs)
     assert phase_of(step.state) in row.to
@@ -145,7 +170,8 @@ def test_own_records_are_never_taken_from_a_peer(observer: Observer) -> None:
                 assert step == Step(replace(state, faults=step.state.faults))  # type: ignore[attr-defined]
                 continue
             assert phase_of(step.state) is TrainPhase.ENDED
-            (failed,) = [o.record for o in step.outputs if isinstance(o, ToEvents)]
+            told = [o.record for o in step.outputs if isinstance(o, ToEvents)]
+            (failed,) = [each for each in told if not isinstance(each, CohortCharged)]
             assert isinstance(failed, TaskFailed) and failed.blame == peer
 
 

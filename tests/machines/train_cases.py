@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from schemas.alignment import AlignmentReady, PartyRows
 from schemas.codec import decode, encode
+from schemas.cohort_states import CohortLedger
+from schemas.cohorts import COHORT
 from schemas.jobs import (
     ColumnProfile,
     DataProfile,
@@ -44,6 +47,8 @@ from streams.kernels.step_rule import (
     round_scalar,
     should_stop,
 )
+from streams.machine import Machine
+from streams.machines.cohort import CohortMachine
 from streams.machines.train import TrainMachine
 from streams.machines.train.plan import TrainPlan, link_table, make_plan
 from tests.machines.driver import Driver
@@ -77,6 +82,8 @@ class Case:
     host: NDArray[np.float64]
     label: NDArray[np.int8]
     seed: int = 0
+    #: The people's names in joint order; their numbers where nothing is said.
+    names: tuple[str, ...] = ()
 
     def dataset(self, party: str) -> Dataset:
         """The party's table, in an order of its own."""
@@ -85,7 +92,8 @@ class Case:
         names = tuple(f"{party}_{index}" for index in range(values.shape[1]))
         profile = DataProfile(len(values), tuple(ColumnProfile(name) for name in names), fingerprint(party))
         label = self.label[order] if party == GUEST else None
-        return Dataset(tuple(str(index) for index in order), names, values[order], label, profile)
+        people = self.names or tuple(str(index) for index in range(len(self.label)))
+        return Dataset(tuple(people[index] for index in order), names, values[order], label, profile)
 
     def order(self, party: str) -> NDArray[np.int64]:
         """Which joint row is where in the party's table."""
@@ -122,11 +130,21 @@ def make_case(
     return Case(replace(SPEC, train=replace(SPEC.train, **train)), guest, host, label, seed)
 
 
-def make_driver(case: Case, secrets: dict[str, bytes] = SECRETS, chunk_rows: int = 20, **options: Any) -> Driver:
-    """Two machines, aligned and started; `Driver.run` does the rest."""
+def make_driver(
+    case: Case,
+    secrets: dict[str, bytes] = SECRETS,
+    chunk_rows: int = 20,
+    ledgers: Mapping[str, CohortLedger] | None = None,
+    **options: Any,
+) -> Driver:
+    """Two machines with their registers of cohorts, aligned and started; `Driver.run` does the rest."""
     least = min(case.spec.train.key_bits, 2048)
-    machines = {(party, TRAIN): TrainMachine(party, secrets[party], least, chunk_rows) for party in (GUEST, HOST)}
-    driver = Driver(dict(machines), JOB, **options)
+    machines: dict[tuple[str, str], Machine] = {(party, COHORT): CohortMachine(party) for party in (GUEST, HOST)}
+    for party in (GUEST, HOST):
+        machines[party, TRAIN] = TrainMachine(party, secrets[party], least, chunk_rows)
+    driver = Driver(machines, JOB, **options)
+    for party, ledger in (ledgers or {}).items():
+        driver.states[party, COHORT] = ledger
     for party in (GUEST, HOST):
         driver.send(party, TRAIN, case.alignment(party))
         driver.send(party, TRAIN, case.task(party), case.dataset(party))
@@ -136,6 +154,17 @@ def make_driver(case: Case, secrets: dict[str, bytes] = SECRETS, chunk_rows: int
 def run_case(case: Case, **options: Any) -> Driver:
     """The whole job."""
     return make_driver(case, **options).run()
+
+
+def ledgers_after(driver: Driver, earlier: str = "job-0") -> dict[str, CohortLedger]:
+    """The parties' ledgers, with the driver's job under another name: for a job that comes later."""
+    found = {}
+    for party in (GUEST, HOST):
+        ledger = driver.states[party, COHORT]
+        assert isinstance(ledger, CohortLedger)
+        entries = (replace(entry, job=earlier) if entry.job == JOB else entry for entry in ledger.entries)
+        found[party] = replace(ledger, entries=tuple(entries))
+    return found
 
 
 def halves_of(driver: Driver) -> dict[str, ModelHalf]:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.audit import EnvelopesCrossed
 from schemas.codec import blobs_of, decode, encode
+from schemas.cohorts import COHORT
 from schemas.conversion import blob_walker
 from schemas.deadletter import DeadLetter
 from schemas.envelope import SealedRecord
@@ -101,18 +102,11 @@ class World:
         counts: dict[str, int] = {}
         for plan in self.plans:
             topics = make_topics(plan)
-            for topic in (
-                topics.commands,
-                topics.exchange,
-                topics.state,
-                topics.events,
-                topics.registry,
-                topics.audit,
-            ):
+            for topic in (*topics.inputs, topics.state, topics.events, topics.registry, topics.audit):
                 counts[topic] = self.partitions
             counts[topics.dead_letter] = 1
             # Stages hand over to others, whether these run here or not.
-            counts.update({topics.commands_of(stage): self.partitions for stage in PIPELINE})
+            counts.update({topics.commands_of(stage): self.partitions for stage in (*PIPELINE, COHORT)})
         self.broker = FakeBroker(counts, self.clock.now_ms, self.seed)
         self.stores = {party: FakeBlobStore(self.broker) for party in self.parties}
         self.running = [Running(plan) for plan in self.plans]
@@ -385,7 +379,7 @@ def make_topics(plan: Plan) -> StageTopics:
         party=plan.party,
         stage=plan.stage,
         commands=commands_topic(plan.stage, plan.party),
-        exchange=exchange_topic(plan.stage, plan.party),
+        exchange="" if plan.stage == COHORT else exchange_topic(plan.stage, plan.party),
         state=f"vfl.{plan.stage}.state.{plan.party}.v1",
         events=events_topic(plan.party),
         registry=f"vfl.model.registry.{plan.party}.v1",

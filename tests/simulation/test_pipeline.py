@@ -1,4 +1,4 @@
-"""A whole job, all ten processes of two parties on the fake broker: one model, in both registries, once."""
+"""A whole job, all twelve processes of two parties on the fake broker: one model, in both registries, once."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from schemas.cohorts import COHORT
 from schemas.jobs import (
     PIPELINE,
     EvaluateSpec,
@@ -27,6 +28,7 @@ from streams.dataset import Dataset
 from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS
 from streams.machine import Machine
 from streams.machines.align import AlignMachine
+from streams.machines.cohort import CohortMachine
 from streams.machines.evaluate import EvaluateMachine
 from streams.machines.job import JobMachine, Policy
 from streams.machines.register import RegisterMachine
@@ -72,7 +74,7 @@ def make_datasets() -> dict[str, Dataset]:
 SPEC, DATASETS = make_spec_of_job(), make_datasets()
 
 
-def machines_of(party: str) -> dict[Stage, Callable[[], Machine]]:
+def machines_of(party: str) -> dict[str, Callable[[], Machine]]:
     secret = secret_of(party)
     peers = frozenset(PARTIES) - {party}
     return {
@@ -81,10 +83,11 @@ def machines_of(party: str) -> dict[Stage, Callable[[], Machine]]:
         Stage.TRAIN: lambda: TrainMachine(party, secret, KEY_BITS, 10),
         Stage.EVALUATE: lambda: EvaluateMachine(party, secret, 4),
         Stage.REGISTER: lambda: RegisterMachine(party, secret, "test"),
+        COHORT: lambda: CohortMachine(party),
     }
 
 
-def make_machine(party: str, stage: Stage) -> Machine:
+def make_machine(party: str, stage: str) -> Machine:
     return MemoMachine(machines_of(party)[stage](), f"{party}/{stage}", MEMORY)
 
 
@@ -94,7 +97,7 @@ def prepare(party: str, record: Record) -> Dataset | None:
     return DATASETS[party] if needs_data or isinstance(record, SubmitJob | ProposeJob) else None
 
 
-def make_plan(party: str, stage: Stage) -> Plan:
+def make_plan(party: str, stage: str) -> Plan:
     return Plan(
         party,
         stage,
@@ -106,7 +109,7 @@ def make_plan(party: str, stage: Stage) -> Plan:
 
 
 def make_world(**settings: Any) -> World:
-    plans = [make_plan(party, stage) for party in PARTIES for stage in (Stage.JOB, *PIPELINE)]
+    plans = [make_plan(party, stage) for party in PARTIES for stage in (Stage.JOB, *PIPELINE, COHORT)]
     world = World(plans, chunk_bytes=4_000, **settings)
     world.submit("guest", Stage.JOB, SubmitJob(JOB_ID, SPEC))
     return world

@@ -21,11 +21,14 @@ NAMED_COLUMNS = 10
 
 def require(leak: Leak, spec: JobSpec, accepted: Sequence[Leak], own: str, detail: str) -> None:
     """End the task unless spec and parties accepted the leak."""
-    if leak in spec.accept_leaks and leak in accepted:
-        return
-    raise RefusalError(
-        Reason.LEAK_NOT_ACCEPTED, own, f"{detail}; every party would have to accept {leak} by name (accept_leaks)"
-    )
+    if not (leak in spec.accept_leaks and leak in accepted):
+        raise not_accepted(leak, own, detail)
+
+
+def not_accepted(leak: Leak, own: str, detail: str) -> RefusalError:
+    """The end of a task for want of an acceptance."""
+    text = f"{detail}; every party would have to accept {leak} by name (accept_leaks)"
+    return RefusalError(Reason.LEAK_NOT_ACCEPTED, own, text)
 
 
 def check_privacy(spec: JobSpec, accepted: Sequence[Leak], own: str) -> None:
@@ -50,18 +53,20 @@ def check_support(
     require(Leak.RARE_COLUMN, spec, accepted, own, detail)
 
 
-def received_scalars(plan: TrainPlan, *, is_guest: bool) -> int:
+def received_scalars(plan: TrainPlan, passes: int, *, is_guest: bool) -> int:
     """Numbers besides gradients that a party receives: Gram rows and maxima at the guest, coefficients at a host."""
-    passes = plan.train.max_passes
     if plan.few_columns:
         return passes if is_guest else 0
     return shared_scalars(passes) if is_guest else passes * (passes + 1) // 2
 
 
-def budget_of(plan: TrainPlan, columns: int, positives: int | None, *, is_guest: bool) -> LeakBudget:
-    """The budget of a party with so many columns (the guest's intercept included)."""
-    scalars = received_scalars(plan, is_guest=is_guest)
-    return check_budget(plan.train.max_passes, columns, scalars, plan.rows, positives)
+def budget_of(
+    plan: TrainPlan, columns: int, positives: int | None, *, is_guest: bool, passes: int | None = None
+) -> LeakBudget:
+    """The budget of a party with so many columns (the guest's intercept included), of all passes that may come."""
+    passes = plan.train.max_passes if passes is None else passes
+    scalars = received_scalars(plan, passes, is_guest=is_guest)
+    return check_budget(passes, columns, scalars, plan.rows, positives)
 
 
 def check_budgets(spec: JobSpec, accepted: Sequence[Leak], own: str, budgets: Sequence[tuple[str, LeakBudget]]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from schemas.alignment import AlignmentReady
+from schemas.cohorts import CohortGranted, CohortRefused
 from schemas.jobs import Stage
 from schemas.record import Record
 from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TimerFired
@@ -45,7 +46,7 @@ from streams.machines.task import (
     stop_waiting,
     wait_for,
 )
-from streams.machines.train import guest, guest_step, host, start
+from streams.machines.train import cohort, gates, guest, guest_step, host, start
 from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import MOST_CHUNK_ROWS
 from streams.machines.train.protocol import PEER_RECORDS
@@ -107,12 +108,17 @@ class TrainMachine:
         """Decide one input. See `protocol.py` for what may come when."""
         if not isinstance(state, TrainWaiting | GuestTraining | HostTraining):
             return Step(state)
-        peers = [] if isinstance(state, TrainWaiting) else [state.setup.peer]
-        job_id = state.job_id if isinstance(state, TrainWaiting) else state.setup.job_id
+        if isinstance(state, TrainWaiting):
+            return self._guarded(self._wait, state, event, state.job_id, [])
+        step = self._guarded(self._decide, state, event, state.setup.job_id, [state.setup.peer])
+        if isinstance(step.state, TrainEnded):
+            # In the transaction of the end, however it came: what was revealed until here counts.
+            return Step(step.state, (*cohort.settle(self._own, state), *step.outputs))
+        return step
+
+    def _guarded(self, decide: Callable[..., Step], state: Record, event: Event, job_id: str, peers: list[str]) -> Step:
         try:
-            if isinstance(state, TrainWaiting):
-                return self._wait(state, event)
-            return self._decide(state, event)
+            return decide(state, event)
         except RefusalError as refusal:
             return Step(TrainEnded(job_id), (*stop_waiting(peers), self._own.task(job_id).failed(refusal)))
 
@@ -148,18 +154,24 @@ class TrainMachine:
 
     def _go_on(self, state: Training, record: Record) -> Step:
         """A record of the own party."""
-        current = state.current
+        own, current = self._own, state.current
         match state, record:
             case _, TimerFired() as timer if timer.name == wait_for(state.setup.peer, 0).name:
                 return self._run_out(state, timer)
+            case _, TimerFired() as timer if state.phase is _P.COHORT and timer.name == wait_for(own.name, 0).name:
+                return self._ask_again(state, timer)
+            case _, CohortGranted() if state.phase is _P.COHORT:
+                return start.go_on(own, state)
+            case _, CohortRefused() as refused if state.phase is _P.COHORT:
+                raise gates.not_accepted(refused.leak, own.name, refused.detail)
             case _, ContinueTraining(pass_index=-1, chunk=0) if state.phase is _P.KEYS:
-                return start.make_keys(self._own, state)
+                return start.make_keys(own, state)
             case GuestTraining(phase=_P.FITTING), ContinueTraining(pass_index=-1, chunk=1):
-                return guest.fit_alone(self._own, state)
+                return guest.fit_alone(own, state)
             case GuestTraining(phase=_P.RESIDUALS), ContinueTraining() if _is_next(record, current):
-                return guest.send_residuals(self._own, state)
+                return guest.send_residuals(own, state)
             case HostTraining(phase=_P.BASIS | _P.LOGITS), ContinueTraining() if _is_next(record, current):
-                return host.send_chunk(self._own, state)
+                return host.send_chunk(own, state)
         return Step(state)
 
     def _hear(self, state: Training, event: Event) -> Step:
@@ -175,6 +187,8 @@ class TrainMachine:
     def _take(self, state: Training, event: Event) -> Step:
         own, phase, record = self._own, state.phase, event.record
         if isinstance(record, TrainReady):
+            if phase is _P.KEYS and isinstance(state, GuestTraining):
+                raise refuse(state.setup, record, "a host is ready after the guest only")
             if phase not in (_P.KEYS, _P.READY) or state.ready is not None:
                 raise refuse(state.setup, record, "differs from the one before")
             return start.hear_ready(own, state, record)
@@ -198,8 +212,16 @@ class TrainMachine:
         silent, outputs = task.silence(state.memory.silent, timer, setup.spec.patience_seconds)
         return Step(replace(state, memory=replace(state.memory, silent=silent)), outputs)
 
+    def _ask_again(self, state: Training, timer: TimerFired) -> Step:
+        """The own register was silent for the job's patience: tell once. The question may have been lost on a fault."""
+        setup = state.setup
+        task = self._own.task(setup.job_id)
+        silent, outputs = task.silence(state.memory.silent, timer, setup.spec.patience_seconds)
+        state = replace(state, memory=replace(state.memory, silent=silent))
+        return Step(state, (*outputs, *cohort.ask(self._own, setup)))
+
     def _is_busy(self, state: Training) -> bool:
-        if state.phase in (_P.KEYS, _P.FITTING):
+        if state.phase in (_P.KEYS, _P.COHORT, _P.FITTING):
             return True
         if isinstance(state, GuestTraining):
             return state.phase is _P.RESIDUALS
@@ -237,7 +259,7 @@ def _was_taken(state: Training, record: Any) -> bool:
     if isinstance(record, TrainReady):
         return record == state.ready
     current = state.current
-    if state.phase in (_P.KEYS, _P.READY, _P.FITTING) or not hasattr(record, "pass_index"):
+    if state.phase in (_P.KEYS, _P.READY, _P.COHORT, _P.FITTING) or not hasattr(record, "pass_index"):
         return False
     if record.pass_index != current.pass_index:
         return 0 <= record.pass_index < current.pass_index and _is_from_peer(state, record)

@@ -1,7 +1,8 @@
 """The joint table of the train stage: vertical logistic regression between a guest and one host.
 
     guest                                          host
-      TrainReady <------------------------------->  TrainReady              each party's key for the job
+      TrainReady  ----------------------------->    asks its register of cohorts     each party's key for the job
+      asks its register  <----------------------    TrainReady
       fits alone (the host's weights are zero)
     pass 0, and every pass of `trusted_guest`: the guest knows the residuals d
                  <------------------------------  PlainLogits (`trusted_guest` only, chunk by chunk)
@@ -33,6 +34,7 @@ from __future__ import annotations
 from typing import Final
 
 from schemas.alignment import AlignmentReady
+from schemas.cohorts import AskCohort, CohortCharged, CohortGranted, CohortRefused, SettleCohort
 from schemas.jobs import Role
 from schemas.record import Record
 from schemas.tasks import (
@@ -92,13 +94,16 @@ def _for_both(
 
 _STARTING = (
     *_for_both(_P.WAITING, AlignmentReady, (_P.WAITING,)),
-    *_for_both(_P.WAITING, TrainReady, (_P.WAITING,)),
     *_for_both(_P.WAITING, StartTask, (_P.KEYS,), (TaskStarted, ContinueTraining)),
-    *_for_both(_P.KEYS, TrainReady, (_P.KEYS,)),
-    Transition(GUEST, _P.KEYS, ContinueTraining, (_P.READY, _P.FITTING), (TrainReady, ContinueTraining)),
-    Transition(HOST, _P.KEYS, ContinueTraining, (_P.READY, _P.RESIDUALS), (TrainReady,)),
-    Transition(GUEST, _P.READY, TrainReady, (_P.FITTING,), (ContinueTraining,)),
-    Transition(HOST, _P.READY, TrainReady, (_P.RESIDUALS,)),
+    Transition(GUEST, _P.KEYS, ContinueTraining, (_P.READY,), (TrainReady,)),
+    Transition(GUEST, _P.READY, TrainReady, (_P.COHORT,), (AskCohort,)),
+    Transition(GUEST, _P.COHORT, CohortGranted, (_P.FITTING,), (CohortCharged, ContinueTraining)),
+    Transition(HOST, _P.WAITING, TrainReady, (_P.WAITING,)),
+    Transition(HOST, _P.KEYS, TrainReady, (_P.KEYS,)),
+    Transition(HOST, _P.KEYS, ContinueTraining, (_P.READY, _P.COHORT), (AskCohort,)),
+    Transition(HOST, _P.READY, TrainReady, (_P.COHORT,), (AskCohort,)),
+    Transition(HOST, _P.COHORT, CohortGranted, (_P.RESIDUALS,), (CohortCharged, TrainReady)),
+    *_for_both(_P.COHORT, CohortRefused, (_P.ENDED,), (TaskFailed, SettleCohort)),
     Transition(GUEST, _P.FITTING, ContinueTraining, (_P.RESIDUALS,), (ContinueTraining,)),
 )
 
@@ -119,7 +124,7 @@ _GUEST_PASSES = (
         _P.REPORT,
         HostReport,
         (_P.BASIS, _P.LOGITS, _P.ENDED),
-        (StepDecided, TaskProgressed, ModelReady, TaskSucceeded),
+        (StepDecided, TaskProgressed, ModelReady, TaskSucceeded, SettleCohort, CohortCharged),
     ),
 )
 
@@ -141,21 +146,26 @@ _HOST_PASSES = (
         _P.STEP,
         StepDecided,
         (_P.BASIS, _P.LOGITS, _P.ENDED),
-        (TaskProgressed, ContinueTraining, ModelReady, TaskSucceeded),
+        (TaskProgressed, ContinueTraining, ModelReady, TaskSucceeded, SettleCohort, CohortCharged),
     ),
 )
 
-_ENDING = tuple(
-    transition
-    for phase in TrainPhase
-    if phase not in (_P.WAITING, _P.ENDED)
-    for transition in (
-        *_for_both(phase, StopTask, (_P.ENDED,)),
-        *_for_both(phase, LocalFault, (_P.ENDED,), (TaskFailed,)),
-        *_for_both(phase, PeerFault, (_P.ENDED,), (TaskFailed,)),
-        *_for_both(phase, TimerFired, (phase,), (TaskSuspended,)),
+
+def _endings(phase: TrainPhase) -> tuple[Transition, ...]:
+    """What may come in any phase of a task. Once the register was asked, it hears of the end."""
+    settled: tuple[type[Record], ...] = (SettleCohort, CohortCharged)
+    if phase in (_P.KEYS, _P.READY, _P.COHORT):
+        settled = (SettleCohort,) if phase is _P.COHORT else ()
+    asked = (AskCohort,) if phase is _P.COHORT else ()
+    return (
+        *_for_both(phase, StopTask, (_P.ENDED,), settled),
+        *_for_both(phase, LocalFault, (_P.ENDED,), (TaskFailed, *settled)),
+        *_for_both(phase, PeerFault, (_P.ENDED,), (TaskFailed, *settled)),
+        *_for_both(phase, TimerFired, (phase,), (TaskSuspended, *asked)),
     )
-)
+
+
+_ENDING = tuple(row for phase in TrainPhase if phase not in (_P.WAITING, _P.ENDED) for row in _endings(phase))
 
 #: Before the start nobody is a peer yet: what was wrong is kept until it is known who takes part.
 _ENDING_EARLY = (

@@ -1,4 +1,8 @@
-"""From StartTask to the moment when both parties have heard each other's Ready."""
+"""From StartTask to the moment when both parties are ready and their registers of cohorts let the job go on.
+
+The host says that it is ready only when its register has said yes, and the guest sends nothing before it has heard
+that and asked its own: so nobody has to take anything before it may.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +33,8 @@ from streams.kernels.paillier import PublicKey, generate_keys
 from streams.kernels.split_link import column_bound
 from streams.kernels.standardisation import fit_standardisation, standardise
 from streams.machine import Output, Step, ToPeer, ToStage
-from streams.machines.task import RefusalError, check_dataset, check_faults, violation, wait_for
-from streams.machines.train import gates
+from streams.machines.task import RefusalError, check_dataset, check_faults, stop_waiting, violation, wait_for
+from streams.machines.train import cohort, gates
 from streams.machines.train.masks import extend_digest, private_digest
 from streams.machines.train.outcome import OwnParty
 from streams.machines.train.plan import check_plan
@@ -46,12 +50,14 @@ def start(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object)
     check_faults(state.faults, [peer], own.name)
     # Whoever else said that it is ready is not part of this job.
     ready = next((early.ready for early in state.early if early.party == peer), None)
+    if ready is not None and task.role is Role.GUEST:
+        raise violation(peer, "TrainReady: a host is ready after the guest only")
     setup = _prepare(own, state, task, resource, peer)
     memory = TrainingMemory(weights=(0,) * own_width(setup), iterate=(0,) * own_width(setup))
     current = PassState(0, 0)
     new: Training
     if task.role is Role.GUEST:
-        new = GuestTraining(TrainPhase.KEYS, setup, memory, current, ready=ready)
+        new = GuestTraining(TrainPhase.KEYS, setup, memory, current)
     else:
         new = HostTraining(TrainPhase.KEYS, setup, memory, current, ready=ready)
     outputs: tuple[Output, ...] = (
@@ -63,7 +69,7 @@ def start(own: OwnParty, state: TrainWaiting, task: StartTask, resource: object)
 
 
 def make_keys(own: OwnParty, state: Training) -> Step:
-    """Make the job's Paillier key, tell the peer, and go on if it is ready already. Raises RefusalError."""
+    """Make the job's Paillier key; a guest tells it, a host goes on if the guest is ready. Raises RefusalError."""
     setup = state.setup
     key = prf(job_seed(own.secret, setup.job_id), "train paillier", setup.job_id, setup.peer)
     private = generate_keys(key, setup.spec.train.key_bits)
@@ -76,17 +82,17 @@ def make_keys(own: OwnParty, state: Training) -> Step:
         prime_q=prime_q,
         private_digest=private_digest(setup.features.sha256, label, key_digest(prime_p, prime_q)),
     )
-    ready = TrainReady(setup.job_id, private.public.encode(), len(setup.columns), setup.rows, setup.spec_digest)
     state = replace(state, setup=setup, phase=TrainPhase.READY)
-    outputs = (ToPeer(setup.peer, ready),)
-    if state.ready is None:
-        return Step(state, outputs)
-    heard = hear_ready(own, state, state.ready)
-    return Step(heard.state, (*outputs, *heard.outputs))
+    if isinstance(state, GuestTraining):
+        return Step(state, (ToPeer(setup.peer, _ready_of(setup)),))
+    return Step(state) if state.ready is None else hear_ready(own, state, state.ready)
 
 
 def hear_ready(own: OwnParty, state: Training, ready: TrainReady) -> Step:
-    """The peer is ready: check its key and figures, the budgets of both, and begin. Raises RefusalError."""
+    """The peer is ready: check its key and figures and the budgets of both, and ask the own register of cohorts.
+
+    Raises RefusalError.
+    """
     if state.phase is TrainPhase.KEYS:
         return Step(replace(state, ready=ready))
     setup = state.setup
@@ -95,13 +101,28 @@ def hear_ready(own: OwnParty, state: Training, ready: TrainReady) -> Step:
     _check_budgets(own, setup)
     transcript = extend_digest(b"", "ready", ready.modulus, ready.columns, ready.rows, ready.spec_digest)
     memory = replace(state.memory, transcript=transcript)
-    if isinstance(state, HostTraining):
-        # The tables take two seconds: now, while the guest fits alone, and not when its first chunk is here.
-        refresher_of(job_seed(own.secret, setup.job_id), setup)
-        phase = TrainPhase.RESIDUALS
-        return Step(replace(state, setup=setup, memory=memory, ready=ready, phase=phase))
-    state = replace(state, setup=setup, memory=memory, ready=ready, phase=TrainPhase.FITTING)
-    return Step(state, (ToStage(Stage.TRAIN, ContinueTraining(setup.job_id, -1, 1)),))
+    state = replace(state, setup=setup, memory=memory, ready=ready, phase=TrainPhase.COHORT)
+    return Step(state, cohort.ask(own, setup))
+
+
+def go_on(own: OwnParty, state: Training) -> Step:
+    """The own register of cohorts has the job in its ledger: begin."""
+    setup = state.setup
+    silent, resumed = own.task(setup.job_id).voice(state.memory.silent, own.name)
+    state = replace(state, memory=replace(state.memory, silent=silent))
+    charged = cohort.tell(own, setup, setup.spec.train.max_passes, is_final=False)
+    outputs = (*resumed, charged, *stop_waiting([own.name]), wait_for(setup.peer, setup.spec.patience_seconds))
+    if isinstance(state, GuestTraining):
+        onward = ToStage(Stage.TRAIN, ContinueTraining(setup.job_id, -1, 1))
+        return Step(replace(state, phase=TrainPhase.FITTING), (*outputs, onward))
+    # The tables take two seconds: now, while the guest fits alone, and not when its first chunk is here.
+    refresher_of(job_seed(own.secret, setup.job_id), setup)
+    return Step(replace(state, phase=TrainPhase.RESIDUALS), (*outputs, ToPeer(setup.peer, _ready_of(setup))))
+
+
+def _ready_of(setup: TrainSetup) -> TrainReady:
+    modulus = private_key(setup).public.encode()
+    return TrainReady(setup.job_id, modulus, len(setup.columns), setup.rows, setup.spec_digest)
 
 
 def _peer_of(own: OwnParty, task: StartTask) -> str:
@@ -150,6 +171,8 @@ def _prepare(own: OwnParty, state: TrainWaiting, task: StartTask, resource: obje
         positives=-1 if label is None else sum(label.content),
         features=Blob.of(np.ascontiguousarray(features, dtype="<i4").tobytes()),
         label=label,
+        cohort=cohort.cohort_of(own, dataset, training),
+        ledger=cohort.ledger_of(own, spec, task.role),
     )
 
 
