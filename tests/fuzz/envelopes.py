@@ -18,12 +18,12 @@ from schemas.training import PlainLogits
 from schemas.training_states import TrainWaiting
 from streams.engine.chunks import MAX_CHUNKS
 from streams.engine.dead_letter import UndeliverableError
-from streams.engine.intake import Intake, find_private, has_blobs
-from streams.engine.jobs import Job
+from streams.engine.intake import Intake, has_blobs
+from streams.engine.jobs import Job, Peer, Progress
 from streams.engine.messages import MessageSeal
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import InputRecord
-from streams.engine.seal import Keyring, SealError, Stream
+from streams.engine.seal import NONCE_BYTES, Keyring, SealError, Stream, join_fields
 from streams.engine.slices import Draft, Slice
 from streams.engine.state_log import StateLog
 from streams.machines.train import TrainMachine
@@ -33,6 +33,9 @@ from tests.simulation.harness import Plan, make_keyrings, make_topics
 
 OWN, PEER, STRANGER, JOB = "host", "guest", "third", "job-1"
 PARTITIONS = 4
+SENDER = Peer(PEER, "train")
+#: What no peer may say; not asked of the door itself.
+PRIVATE = ("schemas.tasks", "schemas.envelope", "schemas.deadletter", "schemas.engine_states")
 #: Among them: honest ones, ones that are private, ones about another job, ones that refer to blobs.
 CONTENTS: tuple[Record, ...] = (
     PlainLogits(JOB, 1, 0, bytes(40)),
@@ -139,8 +142,12 @@ def deliver(sent: Sequence[Letter]) -> None:
                 assert (party, taken.sender) == (PEER, OWN) and detail
             case Record():
                 assert taken.sender == PEER
-                assert not find_private(type(taken.record)) and not has_blobs(taken.record)
+                module = type(taken.record).__module__
+                assert module not in PRIVATE and not module.endswith("_states") and not has_blobs(taken.record)
                 assert getattr(taken.record, "job_id", JOB) == JOB
+        is_next = (letter.sequence, letter.chunk_index) == job.received.get(SENDER, Progress()).expected
+        if is_next and letter.raw is None and not 1 <= letter.chunk_count <= MAX_CHUNKS:
+            assert isinstance(taken.record, PeerFault), f"a record in {letter.chunk_count} chunks is waited for"
         before = Slice(partition, {}, [job])
         draft = Draft(before)
         draft.put(taken.job)
@@ -169,7 +176,9 @@ def _post(letter: Letter) -> tuple[bytes, bool]:
 
 def messages() -> st.SearchStrategy[bytes]:
     """Sealed messages that were altered, and what is none."""
-    sealed = decode(_seal(PEER).seal(CONTENTS[0], OWN, "topic", 1))
+    nonce, header = bytes(NONCE_BYTES), join_fields(PEER, OWN, "topic", 1)
+    payload = _keyring(PEER).message_cipher(PEER, OWN, "score").encrypt(nonce, encode(CONTENTS[0]), header)
+    sealed = SealedMessage(PEER, OWN, nonce, payload)
     return st.one_of(altered(sealed).map(encode), encodings(), st.binary(max_size=60))
 
 

@@ -1,9 +1,13 @@
-"""Records as JSON that people can read and later releases still load: fields that are missing take their defaults."""
+"""Records as JSON that people can read and later releases still load: fields that are missing take their defaults.
+
+A new field without one is empty: the rest of the case is what matters.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from typing import Any
+from typing import Any, cast
 
 from schemas.catalogue import record_classes
 from schemas.derivation import Shape, shapes_of
@@ -22,7 +26,25 @@ def record_from_json(data: dict[str, Any]) -> Record:
 
 
 def _build(cls: type[Record], data: dict[str, Any]) -> Record:
-    return cls(**{name: _from_json(data[name], shape) for name, shape in shapes_of(cls).items() if name in data})
+    optional = {f.name for f in dataclasses.fields(cast(Any, cls)) if f.default is not dataclasses.MISSING}
+    shapes = {name: shape for name, shape in shapes_of(cls).items() if name in data or name not in optional}
+    return cls(**{name: _from_json(data.get(name, _empty(shape)), shape) for name, shape in shapes.items()})
+
+
+def _empty(shape: Shape) -> Any:
+    """The JSON of the least value."""
+    match shape.kind:
+        case "array":
+            return []
+        case "optional":
+            return None
+        case "record":
+            return {}
+        case "enum":
+            return next(iter(cast(Any, shape.python_type)))
+        case "blob":
+            return {"blob": ""}
+    return "" if shape.python_type is bytes else shape.python_type()
 
 
 def _to_json(value: Any) -> Any:

@@ -18,6 +18,7 @@ from tests.fuzz.arenas import Arena
 _ENDING = frozenset({"TaskFailed", "JobFailed", "EndJob", "StopTask"})
 #: Plain records for the house's people: a spec, which may have 200,000 bytes, and what is said about it.
 MOST_TOLD = 300_000
+MOST_DETAIL = 5_000
 #: What a state may grow by for each byte of a peer's record, and in any case.
 GROWTH, ROOM = 4, 20_000
 #: What may be answered to a peer, whatever it sent: the longest honest answer of any arena is below this.
@@ -73,6 +74,7 @@ def _check_outputs(arena: Arena, outputs: tuple[Output, ...], story: str) -> Non
                 encode(record)
             case ToEvents(record) | ToRegistry(_, record):
                 told = len(encode(record))
+                assert len(getattr(record, "detail", "")) <= MOST_DETAIL, f"{story}: a text without end is told"
                 assert told <= MOST_TOLD < CHUNK_BYTES, f"{story}: a {type(record).__name__} of {told:,} bytes is told"
             case SetTimer(name, delay_ms):
                 assert name and delay_ms >= 0, story

@@ -20,7 +20,7 @@ from schemas.jobs import (
     TrainSpec,
 )
 from streams.machines.job import validate_spec
-from streams.machines.job.validation import validate_job_id
+from streams.machines.job.validation import MOST_FEATURES, MOST_SPEC_BYTES, validate_job_id
 from tests.machines.job_world import SPEC, small_keys
 from tests.schemas.strategies import values_of
 
@@ -155,3 +155,17 @@ def test_no_spec_that_can_be_decoded_makes_the_validation_fail(plain: dict[str, 
         assert mistake.path
         assert mistake.message
         assert len(mistake.message) < 500
+
+
+def test_a_spec_that_is_too_large_has_that_mistake_only() -> None:
+    """Whoever proposes it must not make us look at a hundred thousand columns, nor write about each."""
+    wide = replace(SPEC, hosts=(replace(SPEC.hosts[0], features=tuple(f"{n}" for n in range(MOST_FEATURES + 1))),))
+    long = replace(SPEC, label="l" * MOST_SPEC_BYTES, train=replace(TrainSpec(), l2=-1))
+    assert (paths(wide), paths(long)) == (["hosts[0].features"], [""])
+    at_most = replace(SPEC, hosts=(replace(SPEC.hosts[0], features=tuple(f"{n}" for n in range(MOST_FEATURES))),))
+    assert paths(at_most) == []
+
+
+def test_a_number_beyond_64_bits_is_a_mistake_at_its_path() -> None:
+    """YAML has them; a record has not."""
+    assert paths(replace(SPEC, deadline_seconds=10**30)) == ["deadline_seconds"]

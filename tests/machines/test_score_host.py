@@ -204,7 +204,15 @@ def test_parity_questions_are_never_looked_up_with_live_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"request_id": "r" * 201}, {"request_id": "a\0"}, {"token": b"short"}, {"token": b"l" * 17}]
+    "changes",
+    [
+        {"request_id": "r" * 201},
+        {"request_id": "a\0"},
+        {"token": b"short"},
+        {"token": b"l" * 17},
+        {"model": "m" * 201},
+        {"version": "v" * 201},
+    ],
 )
 def test_questions_that_books_cannot_hold_are_mistakes(changes: dict[str, object]) -> None:
     assert find_ask_mistake(ask_for("anna", **changes).ask)  # type: ignore[arg-type]
