@@ -32,6 +32,7 @@ from streams.kernels.paillier import OwnerEncryptor, PrivateKey, decode_cipherte
 from streams.kernels.split_link import open_residuals
 from streams.machine import Event, ToPeer
 from streams.machines.train import TrainMachine, guest, host, phase_of
+from streams.machines.train.masks import mask_key
 from streams.machines.train.plan import link_table
 from streams.machines.train.tools import features_of, plan_of, private_key
 from tests.machines.driver import Driver
@@ -369,3 +370,30 @@ def test_the_exact_residual_shares_hide_what_they_share() -> None:
     ]
     differences = [centre(int(x) - r, layout.slots.slot_bits) for x, r in zip(e, rho, strict=False)]
     assert np.abs(np.array(differences) - d).max() <= 1
+
+
+def test_everything_that_tells_two_runs_apart_enters_the_masks() -> None:
+    """A job that is tried again, another peer, another pass or other data: no two of them share a pad."""
+    state = setup_in(TrainPhase.BASIS, GUEST)
+    setup, memory, current = state.setup, state.memory, state.current
+    runs = [
+        (setup, memory, current),
+        *((replace(setup, **{name: "another"}), memory, current) for name in ("job_id", "peer")),
+        *(
+            (replace(setup, **{name: b"another"}), memory, current)
+            for name in ("spec_digest", "private_digest", "peer_modulus")
+        ),
+        (setup, replace(memory, transcript=b"another"), current),
+        (setup, replace(memory, weights=tuple(weight + 1 for weight in memory.weights)), current),
+        (setup, memory, replace(current, pass_index=current.pass_index + 1)),
+        (setup, memory, replace(current, rank=current.rank + 1)),
+    ]
+    keys = [
+        mask_key(b"s" * 32, purpose, *run, *place) for run in runs for purpose in ("a", "b") for place in ((0,), (1,))
+    ]
+    keys += [
+        mask_key(b"t" * 32, "a", setup, memory, current, 0),
+        mask_key(b"s" * 32, "a", setup, memory, current, 0, b""),
+    ]
+    assert len(set(keys)) == len(keys) == 4 * len(runs) + 2
+    assert mask_key(b"s" * 32, "a", setup, memory, current, 0) == keys[0], "and an identical replay draws the same"
