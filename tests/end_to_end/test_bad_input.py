@@ -23,6 +23,7 @@ import yaml
 from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 
+from consumers.supervisor import PROCESSES
 from infra.broker import EmbeddedBroker, run_tool
 from infra.broker.ports import free_ports
 from infra.topics import PARTITIONS, commands_topic
@@ -578,7 +579,7 @@ def test_after_all_that_an_approved_job_succeeds_and_no_transaction_is_open(
     def open_transactions() -> list[str]:
         listed = run_tool("kafka-transactions", "--bootstrap-server", broker.bootstrap, "list").splitlines()
         own = [line for line in listed if line.startswith(("vfl.bad-guest.", "vfl.bad-host."))]
-        assert len(own) == 2 * len(Stage), listed
+        assert len(own) == 2 * len(PROCESSES), listed
         return [line for line in own if "Ongoing" in line or "Prepare" in line]
 
     await_true(lambda: not open_transactions(), "no transaction is left open", world.guest.client.poll)

@@ -163,6 +163,11 @@ def test_asking_again_gets_the_same_answer_and_one_entry() -> None:
     assert answer == CohortGranted("a") and state.entries == (first.entry,)
 
 
+def test_a_job_id_that_is_used_again_for_other_rows_is_another_job() -> None:
+    state, answer = tell(ledger_of(ask("a", PEOPLE[:1000])), ask("a", PEOPLE[1:1000]))
+    assert isinstance(answer, CohortRefused) and len(state.entries) == 1
+
+
 def test_what_a_job_came_to_replaces_what_it_might_have_come_to() -> None:
     people = PEOPLE[:1000]
     state = ledger_of(ask("a", people), ask("b", people))

@@ -28,6 +28,7 @@ from producers.job_view import JobStatus, JobView
 from producers.model_reader import WEIGHT_BITS, load_half, read_models
 from schemas.alignment import AlignmentReady
 from schemas.codec import decode
+from schemas.cohorts import COHORT
 from schemas.conversion import blob_walker
 from schemas.engine_states import EngineJob
 from schemas.envelope import SealedRecord, SealedState
@@ -228,7 +229,7 @@ def _opened_states(run: Run, house: House) -> Iterator[tuple[bytes, Record]]:
     """Every state that a stage's machine was ever in, as it rested."""
     party = open_party(house.home)
     blobs = SealedBlobs(party.objects, party.keyring)
-    for stage in Stage:
+    for stage in (*Stage, COHORT):
         topic = state_topic(stage, house.party)
         for message in run.of_topic(topic):
             if message.value() is None:
@@ -266,6 +267,7 @@ def test_no_topic_holds_anything_of_anybody(run: Run, scanners: dict[str, Scanne
         for stage in Stage:
             assert {exchange_topic(stage, house.party), state_topic(stage, house.party)} <= names, "used, and read"
             assert commands_topic(stage, house.party) in names or (stage is Stage.JOB and house is run.world.host)
+        assert {commands_topic(COHORT, house.party), state_topic(COHORT, house.party)} <= names
     found = {str(m.topic()): hits for m in run.messages if (hits := _scan(scanners, _bytes_of(m)))}
     assert found == {}
 
@@ -275,6 +277,7 @@ def test_what_crosses_the_door_and_what_rests_is_sealed(run: Run) -> None:
         for stage in Stage:
             for message in run.of_topic(exchange_topic(stage, house.party)):
                 assert isinstance(decode(message.value() or b""), SealedRecord)
+        for stage in (*Stage, COHORT):
             for message in run.of_topic(state_topic(stage, house.party)):
                 assert message.value() is None or isinstance(decode(message.value() or b""), SealedState)
             if stage is not Stage.JOB:

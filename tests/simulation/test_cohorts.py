@@ -15,7 +15,7 @@ from schemas.cohorts import COHORT, CohortCharged
 from schemas.engine_states import EngineJob
 from schemas.jobs import Leak, Reason, Stage
 from schemas.record import Blob, Record
-from schemas.tasks import StartTask, TaskFailed, TaskSucceeded
+from schemas.tasks import StartTask, TaskFailed, TaskSucceeded, TaskSuspended
 from streams.dataset import Dataset
 from streams.engine.blobs import SealedBlobs
 from streams.engine.partitioner import partition_of
@@ -157,6 +157,34 @@ def test_of_two_nearly_equal_jobs_at_the_same_time_one_is_trained(seed: int) -> 
         start(world, case, job, swapped)
     world.run()
     assert sorted(is_trained(world, job) for job in ("one", "two")) == [False, True]
+
+
+def test_a_store_that_is_away_while_rows_are_compared_suspends_the_job_until_it_is_back() -> None:
+    case = with_leaks(SMALL, *NO_OVERLAP)
+    world = make_world(case, 8)
+    start(world, case, "first")
+    assert is_trained(world.run(), "first")
+    start(world, case, "nearly", swapped=1)
+    asked = len(asks_of(world, HOST))
+    while len(asks_of(world, HOST)) == asked:
+        assert world.advance()
+    world.stores[HOST].is_broken = True
+    (register,) = [each for each in world.running if (each.plan.party, each.plan.stage) == (HOST, COHORT)]
+    register.process = None
+    while len(asks_of(world, HOST)) < asked + 3:
+        assert world.advance(), "it asks again"
+    (suspended,) = [each for each in world.records(events_topic(HOST)) if isinstance(each, TaskSuspended)]
+    assert (suspended.job_id, suspended.blame) == ("nearly", HOST)
+    assert ends_of(world, "nearly") == {}
+    world.stores[HOST].is_broken = False
+    world.run()
+    assert "job first in 2 rows" in refusal_of(world, "nearly").detail
+
+
+def asks_of(world: World, party: str) -> list[bytes]:
+    """What was ever put on the register's command topic."""
+    places = [TopicPartition(f"vfl.{COHORT}.commands.{party}.v1", number) for number in range(PARTITIONS)]
+    return [value or b"" for place in places for _, value in world.broker.written(place)]
 
 
 def check_crashes(make: Callable[[], World], jobs: Sequence[str]) -> int:

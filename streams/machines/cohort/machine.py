@@ -39,7 +39,7 @@ class CohortMachine:
 def _answer(state: CohortLedger, ask: AskCohort) -> Step:
     job = ask.entry.job
     granted = ToStage(Stage.TRAIN, CohortGranted(job), job)
-    if any(entry.job == job for entry in state.entries):
+    if ask.entry in state.entries:
         return Step(state, (granted,))
     objection = find_objection(state.entries, ask)
     if objection is not None:

@@ -1,7 +1,7 @@
 """The register of cohorts: one ledger for each secret of the party, kept over all of its jobs.
 
     train stage of a job                          register, ledger of the job's dataset
-      both Readys are known
+      the peer's Ready is known
       AskCohort  ------------------------------>  compares the rows with those of all earlier jobs, writes the job down
                   <-----------------------------  CohortGranted | CohortRefused
       first pass ... end, good or bad
