@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka.admin import AdminClient
+from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
 from infra.broker import EmbeddedBroker
@@ -16,6 +17,9 @@ from infra.topic_admin import create_topics
 from infra.topics import PARTITIONS, Kind, Topic, party_topics
 
 TESTS = Path(__file__).parent
+# How long an example takes says how busy the machine is.
+settings.register_profile("isthmus", deadline=None)
+settings.load_profile("isthmus")
 _party_numbers = itertools.count(1)
 
 #: Here are the files that take longest. Started last, one of them would keep a single worker busy at the end.

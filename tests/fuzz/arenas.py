@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE, Privacy, ProposeJob, Role, SubmitJob
 from schemas.record import Record
 from streams.machine import Event, Machine, Step
@@ -88,7 +89,8 @@ def _arena(
 ) -> Callable[[], Arena]:
     """The arena of a party after the driver's run, which must have been watched from the beginning."""
     moments: list[Moment] = []
-    place = next(key for key in driver.machines if key[0] == party)
+    # The register of cohorts hears no peer.
+    place = next(key for key in driver.machines if key[0] == party and key[1] != COHORT)
 
     def watch(machine: Machine, state: Record, event: Event) -> None:
         if machine is driver.machines[place]:

@@ -176,9 +176,11 @@ def _post(letter: Letter) -> tuple[bytes, bool]:
 
 def messages() -> st.SearchStrategy[bytes]:
     """Sealed messages that were altered, and what is none."""
-    nonce, header = bytes(NONCE_BYTES), join_fields(PEER, OWN, "topic", 1)
-    payload = _keyring(PEER).message_cipher(PEER, OWN, "score").encrypt(nonce, encode(CONTENTS[0]), header)
-    sealed = SealedMessage(PEER, OWN, nonce, payload)
+    ring, nonce = _keyring(PEER), bytes(NONCE_BYTES)
+    mark = ring.mark_for(OWN)
+    header = join_fields(ring.manifest(mark), PEER, OWN, "topic", 1)
+    payload = ring.message_cipher(PEER, OWN, "score", mark).encrypt(nonce, encode(CONTENTS[0]), header)
+    sealed = SealedMessage(PEER, OWN, nonce, payload, mark)
     return st.one_of(altered(sealed).map(encode), encodings(), st.binary(max_size=60))
 
 

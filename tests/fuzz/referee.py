@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from schemas.codec import decode, encode
+from schemas.cohorts import COHORT
 from schemas.conversion import blob_walker
 from schemas.jobs import EndJob, JobFailed, Reason, Stage
 from schemas.record import Blob, Record
@@ -14,8 +15,8 @@ from streams.engine.intake import find_private, has_blobs
 from streams.machine import CancelTimer, Event, Output, SetTimer, Step, ToEvents, ToPeer, ToRegistry, ToStage
 from tests.fuzz.arenas import Arena
 
-#: A failing task or job may send these in any phase.
-_ENDING = frozenset({"TaskFailed", "JobFailed", "EndJob", "StopTask"})
+#: A failing task or job may send these in any phase; a training task also settles what it spent.
+_ENDING = frozenset({"TaskFailed", "JobFailed", "EndJob", "StopTask", "SettleCohort", "CohortCharged"})
 #: Plain records for the house's people: a spec, which may have 200,000 bytes, and what is said about it.
 MOST_TOLD = 300_000
 MOST_DETAIL = 5_000
@@ -70,7 +71,7 @@ def _check_outputs(arena: Arena, outputs: tuple[Output, ...], story: str) -> Non
                 assert not list(_blobs(record)), f"{story}: a blob goes to a peer"
                 answered += len(encode(record))
             case ToStage(stage, record):
-                assert stage in set(Stage), f"{story}: there is no stage {stage}"
+                assert stage in {*Stage, COHORT}, f"{story}: there is no stage {stage}"
                 encode(record)
             case ToEvents(record) | ToRegistry(_, record):
                 told = len(encode(record))
