@@ -13,6 +13,7 @@ from schemas.tasks import PeerFault, TaskFailed, TaskResumed
 from streams.engine.chunks import CHUNK_BYTES
 from streams.engine.intake import find_private, has_blobs
 from streams.machine import CancelTimer, Event, Output, SetTimer, Step, ToEvents, ToPeer, ToRegistry, ToStage
+from streams.machines.task import MOST_EARLY
 from tests.fuzz.arenas import Arena
 
 #: A failing task or job may send these in any phase; a training task also settles what it spent.
@@ -112,6 +113,10 @@ def _check_table(arena: Arena, before: Record, event: Event, step: Step, author:
         if hasattr(before, "faults"):
             # Before the start nobody is a peer yet: what was wrong is noted.
             after = replace(after, faults=before.faults)  # type: ignore[type-var]
+        if hasattr(before, "early"):
+            # Nor has the party a role yet: what came early is kept, some of it.
+            assert len(after.early) <= MOST_EARLY, story  # type: ignore[attr-defined]
+            after = replace(after, early=before.early)  # type: ignore[type-var]
         assert encode(after) == encode(before), f"{story}: not in the table, and changes the state"
         return
     (row,) = rows

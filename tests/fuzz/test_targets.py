@@ -1,7 +1,7 @@
 """Whatever others write: no exception but the promised ones, no state that cannot be kept, blame for whoever did it.
 
 The corpus holds what was found once, and cases that reach far; beyond it every run tries the same few hundred fresh
-ones. `python -m tests.fuzz --seconds N` tries others for as long as one likes (docs/operations.md).
+ones. `python -m tests.fuzz --seconds N` tries others for as long as one likes (docs/architecture.md).
 """
 
 from __future__ import annotations
