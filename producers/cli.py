@@ -6,6 +6,7 @@ import click
 
 from producers.commands.audit import audit
 from producers.commands.broker import broker
+from producers.commands.cohort import cohort
 from producers.commands.demo import demo
 from producers.commands.errors import ReportingGroup
 from producers.commands.features import features
@@ -31,7 +32,7 @@ def main() -> None:
     """
 
 
-for command in (demo, job, party, topics, model, features, score, lag, federation, audit, broker):
+for command in (demo, job, party, topics, model, cohort, features, score, lag, federation, audit, broker):
     main.add_command(command)
 score.add_command(score_run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from producers.job_client import JobClient
 from producers.job_view import JobStatus
 from producers.topic_reader import TopicReader, connection_of
 from schemas.codec import encode
+from schemas.cohorts import CohortCharged
 from schemas.jobs import (
     CancelJob,
     JobAccepted,
@@ -164,6 +166,29 @@ def test_watching_an_ended_job_gives_its_end_as_exit_code(home: str, party: str,
     assert "deadline_exceeded" in result.output
 
 
+def test_cohorts_are_listed_with_what_all_their_jobs_revealed(home: str, party: str, tell: Tell) -> None:
+    assert "no job has trained yet" in _run("cohort", "list", "--home", home).output
+    first = CohortCharged(
+        "a", party, Role.GUEST, "people", "churn", "shop", b"\x3f" * 32, 1200, 4, 10, 900, 2000.4, False
+    )
+    tell(
+        first,
+        replace(first, passes=3, bits=300, is_final=True),
+        replace(first, job_id="b"),
+        replace(first, job_id="c", cohort=b"\x4f" * 32, rows=1300, is_final=True),
+        replace(first, job_id="d"),
+        replace(first, job_id="d", passes=0, bits=0, is_final=True),
+    )
+    result = _run("cohort", "list", "--home", home)
+    text = "guest people, label churn  3f3f3f3f  1,200 rows  2 jobs (1 running, counted at most)  1,200 of 2,000 bits"
+    assert sorted(result.output.splitlines()) == [
+        f"{text}  to shop: a, b",
+        "guest people, label churn  4f4f4f4f  1,300 rows  1 job  900 of 2,000 bits  to shop: c",
+    ]
+    accounts = json.loads(_run("cohort", "list", "--home", home, "--json").output)
+    assert {tuple(account["jobs"]): account["bits"] for account in accounts} == {("a", "b"): 1200, ("c",): 900}
+
+
 def test_approving_without_a_leak_by_name_explains_the_leak_and_sends_nothing(
     home: str, party: str, tell: Tell
 ) -> None:
@@ -233,6 +258,7 @@ def test_lag_counts_records_that_nobody_has_taken(home: str, party: str, tell: T
         "train": 0,
         "evaluate": 0,
         "register": 0,
+        "cohort": 0,
     }
     assert lags[0]["oldest_ms"] is not None
     text = _run("lag", "--home", home).output
