@@ -39,7 +39,8 @@ class Privacy(StrEnum):
 class Leak(StrEnum):
     """What a job may reveal beyond its protocol's leak table; spec and every party must accept each by name."""
 
-    #: The gradients carry more bits than the labels of so small a table hold: the host could solve for labels.
+    #: The gradients of this job, or of all jobs of the same rows, carry more bits than the labels of so small a table
+    #: hold: the host could solve for labels.
     SMALL_TABLE = "small_table"
     #: A column differs from its most frequent value in fewer than 50 rows: the gradient gives the label sum over them.
     RARE_COLUMN = "rare_column"
