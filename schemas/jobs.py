@@ -44,8 +44,7 @@ class Leak(StrEnum):
     SMALL_TABLE = "small_table"
     #: A column differs from its most frequent value in fewer than 50 rows: the gradient gives the label sum over them.
     RARE_COLUMN = "rare_column"
-    #: `privacy: trusted_guest`: the guest can recover all rows of the host, up to a rotation, and exactly if it knows a
-    #: few of them.
+    #: `privacy: trusted_guest`: the guest can recover all rows of the host, up to a rotation; exactly if it knows some.
     HOST_ROWS_TO_GUEST = "host_rows_to_guest"
     #: The training rows differ in a few rows from those of an earlier job: two gradients tell these rows apart.
     OVERLAPPING_COHORT = "overlapping_cohort"
