@@ -33,6 +33,8 @@ from streams.engine.topics import StageTopics
 
 #: Above this no honest counter comes; it leaves room to count on in an Avro long.
 MAX_SEQUENCE = 2**62
+#: Characters of a job id that a peer may choose; the coordinator takes shorter ones.
+MOST_ID = 200
 #: Records of these modules are between processes of one party: a peer that sends one pretends to be us.
 PRIVATE_MODULES = ("schemas.tasks", "schemas.cohorts", "schemas.deadletter", "schemas.envelope")
 
@@ -125,6 +127,13 @@ class Intake:
             is_allowed = False
         if not is_allowed:
             raise UndeliverableError(f"a sealed record of {envelope.sender!r} is not accepted on {raw.topic}")
+        if raw.topic == self._topics.exchange and (len(job_id) > MOST_ID or envelope.origin != self._topics.stage):
+            # Between parties a stage speaks to the same stage. What the engine keeps of streams and tells of them holds
+            # these names: a peer must not choose how long they are, or how many.
+            origin, about = envelope.origin[:MOST_ID], job_id[:MOST_ID]
+            raise UndeliverableError(
+                f"a sealed record of {envelope.sender!r} from stage {origin!r} about job {about!r}"
+            )
         addressed = (envelope.receiver, envelope.stage, envelope.job_id)
         if addressed != (own, self._topics.stage, job_id):
             raise UndeliverableError(

@@ -105,6 +105,8 @@ UNDELIVERABLE: dict[str, tuple[str, Callable[[World], bytes], str]] = {
     "an envelope on the wrong topic": (COMMANDS, from_stream(), "of 'guest' is not accepted on"),
     "an envelope to somebody else": (EXCHANGE, from_stream(receiver="third"), "addressed to 'third'"),
     "an envelope to another stage": (EXCHANGE, from_stream(stage="train"), "stage 'train'"),
+    "an envelope from another stage": (EXCHANGE, from_stream(origin="train"), "from stage 'train' about job 'job-0'"),
+    "an envelope from a stage without end": (EXCHANGE, from_stream(origin="x" * 300_000), f"stage '{'x' * 200}' about"),
     "an envelope of another job": (EXCHANGE, from_stream(job_id="job-1"), "job 'job-1'; found at 'host'"),
     "an envelope that was changed": (EXCHANGE, changed(payload=b"x" * 30), "does not open"),
     "an envelope that was moved up": (EXCHANGE, changed(sequence=1), "does not open"),
@@ -148,6 +150,16 @@ def test_records_without_value_or_key_or_in_a_foreign_partition_are_set_aside(wo
         "the key is not a job id:",
     ]
     assert told(world) == []
+
+
+def test_a_job_id_without_end_is_set_aside(world: World) -> None:
+    key = "j" * 300_000
+    value = encode(seal(world, Bye(JOB), stream=replace(STREAM, job_id=key)))
+    put(world, EXCHANGE, value, key.encode())
+    world.run()
+    (letter,) = letters(world)
+    assert f"about job '{'j' * 200}'" in letter.reason
+    assert is_alive(world, 0)
 
 
 def test_a_letter_keeps_the_head_of_what_is_too_long_for_it(world: World) -> None:
