@@ -179,11 +179,11 @@ def _check_promises(settings: PartySettings, own: Member, current: Manifest, cod
             f"{describe(current)} names other topics of {settings.party!r} than this release of Isthmus has: run the "
             "release that was agreed on, or agree on this one with `isthmus federation rotate`"
         )
-    if own.questions_per_second != settings.score.quota_per_second:
+    if settings.score.quota_per_second > own.questions_per_second:
         raise ManifestError(
-            f"{describe(current)} promises {own.questions_per_second} questions a second, and "
-            f"{settings.home / 'party.yaml'} says score.quota_per_second: {settings.score.quota_per_second}: set it "
-            "back, or agree on another one with `isthmus federation rotate`"
+            f"{describe(current)} lets each guest ask {own.questions_per_second} questions a second, and "
+            f"{settings.home / 'party.yaml'} says score.quota_per_second: {settings.score.quota_per_second}: lower it, "
+            "or agree on more with `isthmus federation rotate`"
         )
     if current.code and code not in current.code:
         agreed = ", ".join(digest[:16] for digest in current.code)

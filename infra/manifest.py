@@ -48,7 +48,7 @@ class Member(Strict):
     naming_key: str
     #: Topics of the party that others may write to; nothing else of it is theirs to touch.
     topics: Annotated[tuple[str, ...], Field(strict=False)]
-    #: As a host of online scoring: how many questions a second each guest may ask.
+    #: As a host of online scoring: how many questions a second each guest may ask at most; fewer at any time.
     questions_per_second: Annotated[int, Field(ge=1)]
 
     @field_validator("party")

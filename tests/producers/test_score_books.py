@@ -146,12 +146,6 @@ def test_a_history_that_cannot_be_read_is_told_without_the_password(
 def houses(tmp_path: Path) -> Iterator[tuple[House, House]]:
     """Their histories lie where the settings of their homes say."""
     pair = make_houses(tmp_path)
-    for house, peer in zip(pair, (BUREAU, BANK), strict=True):
-        score = {"history": {"url": f"sqlite:///{tmp_path / house.name}.db"}}
-        save_settings(
-            tmp_path / house.name,
-            {"party": house.name, "bootstrap_servers": "localhost:1", "peers": [peer], "score": score},
-        )
     yield pair
     for house in pair:
         house.history.close()
