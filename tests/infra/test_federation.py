@@ -370,9 +370,7 @@ def test_what_was_promised_has_to_be_kept(federated: tuple[House, House]) -> Non
         acme.load(code="d1" * 32)
     settings = yaml.safe_load((acme.home / "party.yaml").read_text())
     (acme.home / "party.yaml").write_text(yaml.safe_dump({**settings, "score": {"quota_per_second": 20_001}}))
-    with pytest.raises(
-        ManifestError, match=r"ask 20000 questions a second, and .*yaml says .*: 20001: lower it"
-    ):
+    with pytest.raises(ManifestError, match=r"ask 20000 questions a second, and .*yaml says .*: 20001: lower it"):
         acme.load()
     (acme.home / "party.yaml").write_text(yaml.safe_dump({**settings, "score": {"quota_per_second": 5}}))
     assert acme.load().manifest.version == 1, "a host may be stricter at any time"
