@@ -18,6 +18,7 @@ import psycopg
 
 from infra.broker.ports import free_ports
 from infra.watchdog import Watchdog
+from tests.infra.pausing import pausing
 
 PASSWORD = "correct-horse-battery-staple"
 START_DEADLINE_SECONDS = 60.0
@@ -111,14 +112,8 @@ class FeatureDatabase:
     def paused(self) -> Iterator[None]:
         """Inside, connections stay open and nobody answers."""
         assert self._process is not None
-        children = [self._process.pid, *_children(self._process.pid)]
-        for pid in children:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with pausing([self._process.pid, *_children(self._process.pid)]):
             yield
-        finally:
-            for pid in children:
-                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         self.stop()

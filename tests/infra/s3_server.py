@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sysconfig
 import time
@@ -18,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.broker.ports import free_ports
 from infra.watchdog import Watchdog
+from tests.infra.pausing import pausing
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -109,11 +109,8 @@ class S3Server:
     def paused(self) -> Iterator[None]:
         """Inside, the server accepts connections and answers nothing."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
+        with pausing([self._process.pid]):
             yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self._process is not None:
