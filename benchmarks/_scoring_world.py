@@ -105,7 +105,10 @@ def scoring_world(partitions: int = 4, **score: int) -> Iterator[ScoringWorld]:
 
     `score` are settings of scoring, for both parties.
     """
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_lasting=True) as broker:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        EmbeddedBroker(Path(name) / "broker", is_lasting=True, is_open=True) as broker,
+    ):
         homes = {party: Path(name) / party for party in (GUEST, HOST)}
         world = ScoringWorld(broker.bootstrap, homes)
         for party, peer in ((GUEST, HOST), (HOST, GUEST)):
@@ -130,6 +133,7 @@ def _make_home(home: Path, party: str, peer: str, bootstrap: str, partitions: in
         home,
         {
             "party": party,
+            "access": {"kind": "custom"},
             "bootstrap_servers": bootstrap,
             "peers": [peer],
             "topics": {"partitions": partitions},

@@ -35,7 +35,7 @@ DEADLINE_SECONDS = 120.0
 def run() -> dict[str, Any]:
     """Milliseconds a round, and two plain hops."""
     register_records()
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker") as broker:
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_open=True) as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         for party in (GUEST, HOST):
             create_topics(admin, party_topics(party))

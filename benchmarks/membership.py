@@ -41,7 +41,7 @@ def run() -> dict[str, Any]:
 
 
 def _measure(membership: Membership) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker") as broker:
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_open=True) as broker:
         admin = AdminClient({"bootstrap.servers": broker.bootstrap})
         for party in (GUEST, HOST):
             create_topics(admin, party_topics(party))

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from consumers.feature_table import TopicSource
 from consumers.party import Party, load_share
 from consumers.token_index import TokenIndex
+from infra.access import LOADER
+from infra.connection import connect_as
 from infra.score_settings import HttpFeatures, SqlFeatures, TopicFeatures
 from infra.settings import FILE_NAME, SettingsError
-from infra.topics import features_topic
+from infra.topics import ROUTER, SCORE_HOST, features_topic
 from schemas.jobs import JobSpec, Mistake
 from streams.dataset import Dataset, DatasetProblem
 from streams.features import FeatureSource, FeatureSourceError, PersonFeatures
@@ -33,7 +35,7 @@ def make_source(party: Party, for_hosting: bool) -> FeatureSource:
     """
     match party.settings.score.features:
         case TopicFeatures():
-            return open_topic_source(party)
+            return open_topic_source(party, role=SCORE_HOST if for_hosting else ROUTER)
         case SqlFeatures() as settings:
             # SQLAlchemy takes a third of a second to import, requests a tenth.
             from infra.feature_sql import SqlSource
@@ -56,10 +58,9 @@ def make_source(party: Party, for_hosting: bool) -> FeatureSource:
                 raise _mistake(party, "authorization_env", str(error)) from error
 
 
-def open_topic_source(party: Party, seconds: float = READY_SECONDS) -> TopicSource:
+def open_topic_source(party: Party, seconds: float = READY_SECONDS, *, role: str = LOADER) -> TopicSource:
     """The party's feature topic, read to its end. Raises `FeatureSourceError`."""
-    connection = {**party.settings.kafka, "bootstrap.servers": party.settings.bootstrap_servers}
-    source = TopicSource(party.keyring, features_topic(party.name), connection)
+    source = TopicSource(party.keyring, features_topic(party.name), dict(connect_as(party.settings, role)))
     source.start()
     try:
         source.await_ready(seconds)

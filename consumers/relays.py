@@ -16,6 +16,7 @@ from consumers.exits import end_with_parent, refuse
 from consumers.native import remove_unpacked_library
 from consumers.party import Party, open_party
 from consumers.wiring import WORLD_FAILED
+from infra.connection import connect_as
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
@@ -84,7 +85,7 @@ def run_relay(
     try:
         party = open_party(home)
         settings = party.settings
-        handler = make(party, PartitionCounts(settings.bootstrap_servers, settings.kafka))
+        handler = make(party, PartitionCounts(settings.bootstrap_servers, connect_as(settings, process)))
     except (SettingsError, SecretsError, ObjectStoreError) as error:
         refuse(f"{process}: {error}")
         return
@@ -127,7 +128,7 @@ def relay_places(party: Party, process: str, slot: int, input_topic: str) -> Rel
         instance_id=transactional_id(process, party.name, slot),
         patient=frozenset({patient}),
         patience_ms=patience_ms,
-        properties=party.settings.kafka,
+        properties=connect_as(party.settings, process),
     )
 
 

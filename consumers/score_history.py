@@ -23,6 +23,7 @@ from consumers.party import Party
 from consumers.score_archive import Archive, ArchiveError
 from consumers.score_process import run_books
 from consumers.score_rows import RowMaker, UnbookableError
+from infra.connection import connect_as
 from infra.history_store import (
     Booking,
     HistoryStore,
@@ -73,9 +74,8 @@ class HistoryWriter:
         self._ending = threading.Event()
         self._member = transactional_id(HISTORY, party.name, slot)
         self._base: dict[str, Any] = {
-            "bootstrap.servers": party.settings.bootstrap_servers,
             **CLIENT,
-            **party.settings.kafka,
+            **connect_as(party.settings, HISTORY),
             "client.id": self._member,
             "logger": _log,
         }

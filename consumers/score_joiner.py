@@ -18,6 +18,7 @@ import click
 from consumers.exits import end_with_parent, refuse
 from consumers.party import Party, open_party
 from consumers.wiring import WORLD_FAILED
+from infra.connection import connect_as
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
@@ -71,7 +72,7 @@ def make_process(party: Party, slot: int) -> JoinProcess:
         cast(StageTopics, topics),
         group_id=group_id(JOINER, party.name),
         transactional_id=transactional_id(JOINER, party.name, slot),
-        properties={**LATENCY, **party.settings.kafka},
+        properties={**LATENCY, **connect_as(party.settings, JOINER)},
     )
     rules = JoinRules(party.name, score.most_waiting, score.remember_seconds * 1_000)
     return JoinProcess(topics, rules, log, party.keyring)

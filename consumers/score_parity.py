@@ -24,10 +24,11 @@ from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 from consumers.exits import end_with_parent, refuse
 from consumers.native import remove_unpacked_library
 from consumers.party import Party, open_party
+from infra.connection import connect_as
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
-from infra.topics import events_topic, registry_topic, requests_topic, score_audit_topic, serving_topic
+from infra.topics import PARITY, events_topic, registry_topic, requests_topic, score_audit_topic, serving_topic
 from schemas.codec import DecodeError, decode, encode
 from schemas.evaluation import EvaluationReport, ReportStored
 from schemas.models import ModelRegistered
@@ -108,7 +109,7 @@ class ParityCheck:
         self._ending = threading.Event()
         self._known = Topics()
         self._retry_at: dict[str, float] = {}
-        base = {**party.settings.kafka, "bootstrap.servers": party.settings.bootstrap_servers, "logger": _log}
+        base = {**connect_as(party.settings, PARITY), "logger": _log}
         reader = {**base, "group.id": f"vfl.{party.name}.score-parity.v1", "enable.auto.commit": False}
         self._reader = Consumer({**reader, "auto.offset.reset": "earliest", "isolation.level": "read_committed"})
         self._audit = Consumer({**reader, "isolation.level": "read_committed", "fetch.wait.max.ms": 20})

@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from consumers.party import Party
 from consumers.score_accounts import Accounts, Outgoing, RefusedError, StaleError
 from consumers.score_process import run_books
+from infra.connection import connect_as
 from infra.history_store import HistoryStore, HistoryUnavailableError
 from infra.statement_store import StatementStore
 from infra.topics import (
@@ -72,9 +73,8 @@ class Reconciler:
         self._ending = threading.Event()
         self._member = transactional_id(RECONCILER, party.name, slot)
         base: dict[str, Any] = {
-            "bootstrap.servers": settings.bootstrap_servers,
             **CLIENT,
-            **settings.kafka,
+            **connect_as(settings, RECONCILER),
             "client.id": self._member,
             "logger": _log,
         }

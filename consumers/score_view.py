@@ -16,6 +16,8 @@ from pathlib import Path
 import click
 
 from consumers.exits import end_with_parent, refuse
+from infra.connection import connect_as
+from infra.secrets import SecretsError
 from infra.settings import PartySettings, SettingsError, load_settings
 from infra.topics import SCORE_VIEW, group_id, results_topic, serving_topic, transactional_id
 from streams.views.score_app import ScoreViewPlaces, make_score_app
@@ -28,7 +30,7 @@ def score_view_places(settings: PartySettings) -> ScoreViewPlaces:
     party = settings.party
     return ScoreViewPlaces(
         party=party,
-        bootstrap_servers=settings.bootstrap_servers,
+        connection=connect_as(settings, SCORE_VIEW),
         results_topic=results_topic(party),
         serving_topic=serving_topic(party),
         group_id=group_id(SCORE_VIEW, party),
@@ -54,15 +56,13 @@ def main(home: Path, slot: int, http_port: int) -> None:
     )
     try:
         settings = load_settings(home)
-    except SettingsError as error:
+        places, shared = score_view_places(settings), SharedWindows(settings.party)
+        app = make_score_app(places, shared)
+    except (SettingsError, SecretsError, ValueError) as error:
         refuse(f"score view: {error}")
         return
-    if settings.kafka:
-        # They are librdkafka's; the view's client is another one, and without them it might talk in the clear.
-        refuse(f"score view: cannot use the Kafka client settings {', '.join(sorted(settings.kafka))} of party.yaml")
     # Until faust has its own handlers.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    places, shared = score_view_places(settings), SharedWindows(settings.party)
     places.folder.mkdir(parents=True, exist_ok=True)
     try:
         server = ScoreServer(shared, http_port)
@@ -74,7 +74,7 @@ def main(home: Path, slot: int, http_port: int) -> None:
     unfinished.write_text(server.url + "\n", encoding="utf-8")
     unfinished.replace(unfinished.with_suffix(""))
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    run_app(make_score_app(places, shared))
+    run_app(app)
 
 
 if __name__ == "__main__":

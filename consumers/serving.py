@@ -6,7 +6,8 @@ import logging
 
 from consumers.model_cache import ModelCache, ModelUnavailableError
 from consumers.party import Party
-from infra.topics import registry_topic, serving_topic
+from infra.connection import connect_as
+from infra.topics import ROUTER, SCORE_HOST, registry_topic, serving_topic
 from schemas.codec import DecodeError, decode
 from schemas.models import ModelHalf, ModelRegistered
 from schemas.serving import ServingAlias, ServingVersion
@@ -41,7 +42,11 @@ class ServingCatalogue:
         self._cache = ModelCache(settings.home / "cache" / "models", party.objects, party.keyring)
         topics = (registry_topic(party.name), *((serving_topic(party.name),) if serving else ()))
         self._follower = TopicFollower(
-            settings.bootstrap_servers, settings.kafka, topics, self._take, f"vfl.{party.name}.serving"
+            settings.bootstrap_servers,
+            connect_as(settings, ROUTER if serving else SCORE_HOST),
+            topics,
+            self._take,
+            f"vfl.{party.name}.serving",
         )
 
     def start(self) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import click
 
 from consumers.exits import end_with_parent, refuse
+from infra.connection import connect_as
+from infra.secrets import SecretsError
 from infra.settings import PartySettings, SettingsError, load_settings
 from infra.topics import events_topic, group_id, transactional_id, view_topic
 from streams.views.app import ViewPlaces, make_app
@@ -27,7 +29,7 @@ def view_places(settings: PartySettings) -> ViewPlaces:
     party = settings.party
     return ViewPlaces(
         party=party,
-        bootstrap_servers=settings.bootstrap_servers,
+        connection=connect_as(settings, VIEW),
         events_topic=events_topic(party),
         view_topic=view_topic(party),
         group_id=group_id(VIEW, party),
@@ -45,17 +47,14 @@ def main(home: Path, slot: int) -> None:
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     try:
-        settings = load_settings(home)
-    except SettingsError as error:
+        places = view_places(load_settings(home))
+        app = make_app(places)
+    except (SettingsError, SecretsError, ValueError) as error:
         refuse(f"view: {error}")
         return
-    if settings.kafka:
-        # They are librdkafka's; the view's client is another one, and without them it might talk in the clear.
-        refuse(f"view: cannot use the Kafka client settings {', '.join(sorted(settings.kafka))} of party.yaml")
-    places = view_places(settings)
     places.folder.mkdir(parents=True, exist_ok=True)
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    run_app(make_app(places))
+    run_app(app)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from types import FrameType
 from consumers.exits import end_with_parent, refuse
 from consumers.native import remove_unpacked_library
 from consumers.party import Party, make_prepare, open_party
+from infra.connection import connect_as
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
@@ -45,7 +46,7 @@ WORLD_FAILED = 1
 def stage_topics(party: str, stage: str) -> StageTopics:
     """The topics of one stage, or of the register of cohorts, at one party.
 
-    Only the coordinator takes plain commands, and follows its own events.
+    Only the coordinator takes plain commands and follows events, and only the registrar writes to the registry.
     """
     is_job = stage == Stage.JOB
     no_records: frozenset[type[Record]] = frozenset()
@@ -56,7 +57,7 @@ def stage_topics(party: str, stage: str) -> StageTopics:
         exchange="" if stage == COHORT else exchange_topic(stage, party),
         state=state_topic(stage, party),
         events=events_topic(party),
-        registry=registry_topic(party),
+        registry=registry_topic(party) if stage == Stage.REGISTER else "",
         dead_letter=dead_letter_topic(party),
         audit=job_audit_topic(party),
         exchange_of=partial(exchange_topic, stage),
@@ -102,7 +103,7 @@ def make_process(party: Party, slot: int, stage: str, machine: Machine) -> Stage
         topics,
         group_id=group_id(stage, party.name),
         transactional_id=transactional_id(stage, party.name, slot),
-        properties=dict(party.settings.kafka),
+        properties=connect_as(party.settings, stage),
     )
     return StageProcess(
         machine, party.name, log, party.keyring, party.objects, make_prepare(party), SystemClock(), topics

@@ -3,6 +3,9 @@
 Principals are named after a party and what it runs: `acme.train` is its train process, `acme.view` keeps the live view
 of jobs, `acme.client` submits and watches them, `acme.operator` looks at lag and dead letters. Only a stage process
 crosses organisations, and only by writing to the exchange topics of its own stage at its peers.
+
+Doors are opened by those whose they are: the rules of a party are its own principals' rights on its own topics, and its
+peers' rights to write to its exchange topics. Who is not among the peers any more has none.
 """
 
 from __future__ import annotations
@@ -69,6 +72,7 @@ class Operation(StrEnum):
     READ = "Read"
     WRITE = "Write"
     DESCRIBE = "Describe"
+    DESCRIBE_CONFIGS = "DescribeConfigs"
 
 
 class Resource(StrEnum):
@@ -103,12 +107,25 @@ def principal_name(party: str, process: str) -> str:
 
 
 def access_rules(party: str, peers: tuple[str, ...]) -> tuple[Rule, ...]:
-    """Every right of the principals of `party`, sorted."""
+    """Every right that `party` has on what is its own, and that its peers have there, sorted."""
+    own = {topic.name for topic in party_topics(party)}
+    rules = {rule for rule in _rights(party, peers) if rule.resource is not Resource.TOPIC or rule.name in own}
+    for peer in peers:
+        rules |= {rule for rule in _rights(peer, (party,)) if rule.resource is Resource.TOPIC and rule.name in own}
+    return tuple(sorted(rules))
+
+
+def roles_of(party: str) -> tuple[str, ...]:
+    """What the principals of a party are named after: its processes, and who else connects in its name; sorted."""
+    return tuple(sorted({rule.principal.partition(".")[2] for rule in _rights(party, ())}))
+
+
+def _rights(party: str, peers: tuple[str, ...]) -> set[Rule]:
+    """Every right that the principals of `party` need, wherever."""
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
     rules |= _stage_rules(party, COHORT, ())
     rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
-    rules |= _scoring_rules(party, peers)
-    return tuple(sorted(rules))
+    return rules | _scoring_rules(party, peers)
 
 
 def _stage_rules(party: str, stage: str, peers: tuple[str, ...]) -> set[Rule]:
@@ -197,6 +214,7 @@ def _operator_rules(party: str) -> set[Rule]:
         Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party))
         for stage in (*Stage, COHORT, VIEW, *SCORING)
     }
+    rules |= {Rule(principal, Operation.DESCRIBE_CONFIGS, Resource.TOPIC, topic.name) for topic in party_topics(party)}
     for name in (events_topic(party), registry_topic(party), view_topic(party), dead_letter_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules
@@ -231,6 +249,7 @@ def to_bindings(rules: tuple[Rule, ...]) -> tuple[AclBinding, ...]:
         Operation.READ: AclOperation.READ,
         Operation.WRITE: AclOperation.WRITE,
         Operation.DESCRIBE: AclOperation.DESCRIBE,
+        Operation.DESCRIBE_CONFIGS: AclOperation.DESCRIBE_CONFIGS,
     }
     return tuple(
         AclBinding(

@@ -7,6 +7,7 @@ datasets:
   customers: {path: data/customers.csv.gz, id: customer_id, label: churned}
 object_store: {kind: directory, path: objects}
 approval: {auto: false, accept_leaks: []}
+access: {kind: scram, ca: ../broker/tls/ca.pem}
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import yaml
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from infra.access_settings import OWNED_BY_ACCESS, AccessSettings, ScramAccess
 from infra.passphrase import KeySettings
 from infra.score_settings import ScoreSettings
 from infra.strict_yaml import Strict, parse_yaml
@@ -29,6 +31,8 @@ from schemas.jobs import Leak, Mistake
 FILE_NAME = "party.yaml"
 #: Names of datasets, as they stand in job specs which other parties read.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+#: pydantic puts them into the paths of mistakes.
+KINDS = frozenset({"directory", "s3", "topic", "sql", "http", "scram", "custom"})
 #: Client properties which decide exactly-once: the engine sets them, a file must not.
 OWNED_BY_THE_ENGINE = frozenset(
     {
@@ -126,7 +130,8 @@ class PartySettings(Strict):
     topics: TopicSettings = TopicSettings()
     score: ScoreSettings = ScoreSettings()
     keys: KeySettings = KeySettings()
-    #: Further properties of the Kafka clients, such as `security.protocol`.
+    access: AccessSettings = ScramAccess(kind="scram")
+    #: Further properties of the Kafka clients, by their names in librdkafka.
     kafka: dict[str, str | int | bool] = Field(default_factory=dict)
     _home: Path = PrivateAttr(default=Path())
 
@@ -180,6 +185,16 @@ class PartySettings(Strict):
         return value
 
     @model_validator(mode="after")
+    def _names_access_once(self) -> Self:
+        twice = sorted(OWNED_BY_ACCESS & self.kafka.keys())
+        if twice and isinstance(self.access, ScramAccess):
+            raise ValueError(
+                f"kafka: {', '.join(twice)} cannot be set where `access` says how to connect; for another mechanism "
+                "than SCRAM-SHA-512 over TLS write `access: {kind: custom}`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_not_its_own_peer(self) -> Self:
         if self.party in self.peers:
             raise ValueError(f"{self.party} is the party itself and cannot be one of its peers")
@@ -207,7 +222,7 @@ def load_settings(home: Path) -> PartySettings:
 
 
 def _mistake(details: ErrorDetails) -> Mistake:
-    parts = [part for part in details["loc"] if part not in ("directory", "s3", "topic", "sql", "http")]
+    parts = [part for part in details["loc"] if part not in KINDS]
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
         message = "unknown setting: a misspelling?"

@@ -86,10 +86,10 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         stack.callback(broker.stop)
         console.print("starting Apache Kafka, making two parties", style="dim")
         broker.start()
-        guest, host = make_homes(folder, options, tables, spec, broker.bootstrap)
+        guest, host = make_homes(folder, options, tables, spec, broker)
         settings = {guest.party: guest, host.party: host}
         for party in settings.values():
-            make_topics(party)
+            make_topics(party, broker)
         run = DemoRun(options, tables, spec, demo_job_id(options.seed, spec), settings)
         for party in settings.values():
             run.supervisors[party.party] = stack.enter_context(_supervised(party))

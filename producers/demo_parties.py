@@ -14,6 +14,8 @@ from typing import Any
 import pandas as pd
 from confluent_kafka.admin import AdminClient
 
+from infra.access_admin import grant_access
+from infra.broker import EmbeddedBroker
 from infra.code_digest import code_digest
 from infra.federation_local import found_together
 from infra.manifest import Profile
@@ -23,7 +25,7 @@ from infra.topic_admin import create_topics
 from infra.topics import party_topics
 from producers.demo_data import KEPT_SHARE, DemoTables
 from producers.job_client import JobError
-from producers.topic_reader import QUIET, connection_of
+from producers.topic_reader import QUIET
 from schemas.jobs import JobSpec, Leak, PartySpec, Privacy, TrainSpec
 
 GUEST, HOST = "clinic", "laboratory"
@@ -120,27 +122,28 @@ def demo_folder(folder: Path) -> Iterator[Path]:
 
 
 def make_homes(
-    folder: Path, options: DemoOptions, tables: DemoTables, spec: JobSpec, bootstrap: str
+    folder: Path, options: DemoOptions, tables: DemoTables, spec: JobSpec, broker: EmbeddedBroker
 ) -> tuple[PartySettings, PartySettings]:
     """Homes of guest and host: settings, tables, keys of the seed (unsafe, for the demo only), keys exchanged."""
     guest, host = options.parties
     homes = {guest: folder / guest, host: folder / host}
     for party, peer, table, label in ((guest, host, tables.guest, tables.label), (host, guest, tables.host, None)):
-        _make_home(homes[party], party, peer, table, label, spec, bootstrap)
+        _make_home(homes[party], party, peer, table, label, spec, broker)
         create_secrets(homes[party], party, unsafe_seed=f"isthmus demo {options.seed}".encode())
     profile = Profile(privacy=tuple({Privacy.SPLIT_LINK: None, options.privacy: None}))
     found_together(list(homes.values()), "demo", profile=profile, code=(code_digest(),))
     return load_settings(homes[guest]), load_settings(homes[host])
 
 
-def make_topics(settings: PartySettings) -> None:
-    """All topics of the party."""
-    admin = AdminClient(dict(connection_of(settings)), logger=QUIET)
+def make_topics(settings: PartySettings, broker: EmbeddedBroker) -> None:
+    """All topics of the party, and the rights of its processes and of its peers on them."""
+    admin = AdminClient(dict(broker.admin_connection), logger=QUIET)
     create_topics(admin, party_topics(settings.party, settings.topics.partitions), settings.topics.replication_factor)
+    grant_access(admin, settings)
 
 
 def _make_home(
-    home: Path, party: str, peer: str, table: pd.DataFrame, label: str | None, spec: JobSpec, bootstrap: str
+    home: Path, party: str, peer: str, table: pd.DataFrame, label: str | None, spec: JobSpec, broker: EmbeddedBroker
 ) -> None:
     (home / "data").mkdir(parents=True)
     table.to_csv(home / "data" / f"{DATASET}.csv", index=False)
@@ -151,7 +154,8 @@ def _make_home(
         home,
         {
             "party": party,
-            "bootstrap_servers": bootstrap,
+            "bootstrap_servers": broker.bootstrap,
+            "access": {"kind": "scram", "ca": str(broker.ca_file)},
             "peers": [peer],
             "datasets": {DATASET: dataset},
             "object_store": {"kind": "directory", "path": "objects"},

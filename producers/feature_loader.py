@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from consumers.feature_table import TopicSource
 from consumers.features import READY_SECONDS, open_topic_source
 from consumers.party import Party
+from infra.access import LOADER
 from infra.topics import features_topic
 from producers.topic_reader import QUIET, check_topics, connection_of
 from schemas.codec import encode
@@ -78,7 +79,7 @@ def load_features(
     """
     began = time.monotonic()
     topic = features_topic(party.name)
-    partitions = check_topics(connection_of(party.settings), (topic,))[topic]
+    partitions = check_topics(connection_of(party.settings, LOADER), (topic,))[topic]
     key = party.keyring.pseudonym_key()
     keys = [name_person(key, entity_id) for entity_id in table.ids]
     # Before anything is written: who is gone must be known, not guessed.
@@ -101,7 +102,7 @@ def load_features(
 
 def open_features(party: Party, seconds: float = READY_SECONDS) -> TopicSource:
     """What the topic holds now. Raises `BrokerUnavailableError`, `FeatureSourceError`."""
-    check_topics(connection_of(party.settings), (features_topic(party.name),))
+    check_topics(connection_of(party.settings, LOADER), (features_topic(party.name),))
     return open_topic_source(party, seconds)
 
 
@@ -133,7 +134,7 @@ class _Writer:
         self._error: KafkaError | None = None
         self._producer = Producer(
             {
-                **connection_of(party.settings),
+                **connection_of(party.settings, LOADER),
                 **CLIENT,
                 **PRODUCER,
                 "enable.idempotence": True,

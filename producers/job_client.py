@@ -11,6 +11,7 @@ from typing import Self
 
 from confluent_kafka import KafkaError, Message, Producer
 
+from infra.connection import Connection
 from infra.topics import commands_topic, events_topic
 from producers.job_view import JobStatus, JobView, apply
 from producers.topic_reader import (
@@ -18,7 +19,6 @@ from producers.topic_reader import (
     POLL_SECONDS,
     QUIET,
     BrokerUnavailableError,
-    Connection,
     Entry,
     TopicReader,
     check_topics,

@@ -8,7 +8,7 @@ Here only records count.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -22,6 +22,8 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient
 
+from infra.access import OPERATOR
+from infra.connection import Connection
 from infra.topics import (
     HISTORY,
     JOINER,
@@ -45,7 +47,6 @@ from producers.topic_reader import (
     FETCH_WAIT_MS,
     QUIET,
     BrokerUnavailableError,
-    Connection,
     check_topics,
 )
 from schemas.cohorts import COHORT
@@ -138,27 +139,30 @@ def scoring_topics(party: str) -> dict[str, tuple[str, ...]]:
     }
 
 
-def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
+def measure_lag(connect: Callable[[str], Connection], party: str) -> tuple[StageLag, ...]:
     """The lag of every stage of the party, and of scoring's processes that ever ran.
+
+    `connect` says how to reach the broker in a role: groups are looked at as `operator`, and what waits for a process
+    as that process, for nobody else may read it.
 
     Raises `BrokerUnavailableError`.
     """
     scoring = scoring_topics(party)
     inputs: dict[str, tuple[str, ...]] = {**{stage: stage_topics(party, stage) for stage in STAGES}, **scoring}
-    counts = check_topics(connection, tuple(topic for topics in inputs.values() for topic in topics))
-    admin = AdminClient(dict(connection), logger=QUIET)
+    operator = connect(OPERATOR)
+    counts = check_topics(operator, tuple(topic for topics in inputs.values() for topic in topics))
+    admin = AdminClient(dict(operator), logger=QUIET)
     groups = {stage: group_id(stage, party) for stage in inputs}
     members = _members(admin, tuple(groups.values()))
-    positions: list[TopicPartition] = []
+    unread: dict[str, TopicLag] = {}
     for stage, topics in list(inputs.items()):
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
         committed = _committed(admin, groups[stage], partitions)
         if stage in scoring and not members.get(groups[stage]) and all(p.offset < 0 for p in committed):
             del inputs[stage]
             continue
-        positions += committed
-    # No two of them read the same topic, so one consumer can look at all of them.
-    unread = _unread(connection, positions)
+        # No two of them read the same topic.
+        unread |= _unread(connect(stage), committed)
     return tuple(
         StageLag(party, stage, groups[stage], tuple(unread[topic] for topic in topics), members.get(groups[stage]))
         for stage, topics in inputs.items()

@@ -22,8 +22,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
+from infra.connection import Connection
 from producers.score_link import ScoreClientError, ScoreClosedError, ScoreLink, ScoreTimeoutError
-from producers.topic_reader import Connection
 from schemas.scoring import Purpose, RequestFeature, ScoreJoined, ScoreRequested
 
 __all__ = [

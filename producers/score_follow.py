@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, TopicPartition
 
+from infra.connection import Connection
 from infra.topics import results_topic
 from producers.score_recall import ask_ends
-from producers.topic_reader import POLL_SECONDS, QUIET, Connection, check_topics
+from producers.topic_reader import POLL_SECONDS, QUIET, check_topics
 from schemas.codec import DecodeError, decode
 from schemas.scoring import ScoreJoined
 from streams.engine.kafka_settings import CLIENT, READER

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from infra.connection import Connection
 from infra.topics import requests_topic, results_topic
 from producers.score_recall import RecalledResults, ask_ends, read_back
-from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, Connection, check_topics
+from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, check_topics
 from schemas.codec import DecodeError, decode, encode
 from schemas.scoring import Purpose, ScoreJoined, ScoreRequested
 from streams.engine.kafka_settings import CLIENT, PRODUCER, READER

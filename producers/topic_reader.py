@@ -6,12 +6,15 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, TopicMetadata
 
+from infra.access import CLIENT
+from infra.connection import Connection, connect_as
 from infra.settings import PartySettings
 from schemas.codec import DecodeError, decode
 from schemas.record import Record
@@ -43,29 +46,28 @@ class Entry:
     problem: str = ""
 
 
-#: Properties of Kafka clients, by their names in librdkafka; `bootstrap.servers` is among them.
-Connection = Mapping[str, str | int | bool]
-
-
-def connection_of(settings: PartySettings) -> Connection:
-    """How to reach the party's broker, as its settings say."""
-    return {**settings.kafka, "bootstrap.servers": settings.bootstrap_servers}
+def connection_of(settings: PartySettings, role: str = CLIENT) -> Connection:
+    """How to reach the party's broker in this role. Raises `SecretsError`."""
+    return connect_as(settings, role)
 
 
 def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, int]:
     """Partition counts of the topics. Raises `BrokerUnavailableError` when no broker answers or a topic is missing."""
-    seconds = ANSWER_SECONDS
     bootstrap_servers = connection["bootstrap.servers"]
-    admin = AdminClient(dict(connection), logger=QUIET)
-    try:
-        known = admin.list_topics(timeout=seconds).topics
-    except KafkaException:
-        listening = _listening(str(bootstrap_servers))
-        what = f"something listens at {listening}, but it does not answer as a Kafka broker does"
+    said: list[KafkaError] = []
+    options: dict[str, Any] = {**connection, "error_cb": said.append}
+    admin = AdminClient(options, logger=QUIET)
+    # Asked twice: a broker that does not let us in says so at once, one that is busy or starts needs time.
+    known = _ask_topics(admin, CONNECT_SECONDS)
+    if known is None:
+        if reason := _describe_refusal(connection, said):
+            raise BrokerUnavailableError(f"the broker at {bootstrap_servers} {reason}")
+        known = _ask_topics(admin, ANSWER_SECONDS - CONNECT_SECONDS)
+    if known is None:
+        reason = _describe_refusal(connection, said)
         raise BrokerUnavailableError(
-            f"{what if listening else f'no Kafka broker answers at {bootstrap_servers}'} (waited {seconds:g} s): start "
-            "it, for example with `isthmus broker run`, or correct the address in party.yaml"
-        ) from None
+            f"the broker at {bootstrap_servers} {reason}" if reason else _describe_silence(str(bootstrap_servers))
+        )
     missing = [topic for topic in topics if topic not in known]
     if missing:
         raise BrokerUnavailableError(
@@ -73,6 +75,47 @@ def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, i
             "create`, or correct the address in party.yaml if this is another broker"
         )
     return {topic: len(known[topic].partitions) for topic in topics}
+
+
+def _ask_topics(admin: AdminClient, seconds: float) -> dict[str, TopicMetadata] | None:
+    """What there is and may be seen; None without an answer."""
+    try:
+        return admin.list_topics(timeout=seconds).topics
+    except KafkaException:
+        # Lets librdkafka say what it heard.
+        admin.poll(0)
+        return None
+
+
+def _describe_silence(bootstrap_servers: str) -> str:
+    listening = _listening(bootstrap_servers)
+    what = (
+        f"something listens at {listening}, but it does not answer as a Kafka broker does, or wants `access` that "
+        "party.yaml does not say"
+        if listening
+        else f"no Kafka broker answers at {bootstrap_servers}"
+    )
+    return (
+        f"{what} (waited {ANSWER_SECONDS:g} s): start it, for example with `isthmus broker run`, or correct the "
+        "address in party.yaml"
+    )
+
+
+def _describe_refusal(connection: Connection, said: list[KafkaError]) -> str:
+    """Why a broker that is there does not talk to us; empty if it did not say. Never with a password."""
+    name = connection.get("sasl.username", "nobody")
+    for error in said:
+        if error.code() == KafkaError._AUTHENTICATION:
+            return (
+                f"does not accept the name and password of {name}: its administrator makes them with `isthmus topics "
+                "acls --apply`, and anew after the keys or `access` in party.yaml have changed"
+            )
+        if error.code() == KafkaError._SSL:
+            return (
+                "cannot be trusted: its certificate is not one that `access.ca` in party.yaml vouches for, or has "
+                "expired. Is it the right file, and the right broker?"
+            )
+    return ""
 
 
 def _listening(bootstrap_servers: str) -> str:

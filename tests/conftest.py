@@ -50,7 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
     """One embedded broker for the whole run. Tests that stop or kill a broker start their own."""
-    with EmbeddedBroker(tmp_path_factory.mktemp("broker")) as running:
+    with EmbeddedBroker(tmp_path_factory.mktemp("broker"), is_open=True) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """One that lets nobody in without a password, and to nothing without a rule; for the whole run as well."""
+    with EmbeddedBroker(tmp_path_factory.mktemp("guarded")) as running:
         yield running
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from infra.broker.listeners import Ports
+
 #: Kafka's own default, and a quarter more, so that a record of 1 MiB with its key, headers and envelope fits.
 MESSAGE_MAX_BYTES = 1_310_720
 #: How long a producer may ask to keep a transaction open at most; the broker aborts it then.
@@ -26,17 +28,13 @@ SEGMENT_BYTES = 67_108_864
 INDEX_BYTES = 1_048_576
 
 
-def server_properties(data: Path, broker_port: int, controller_port: int) -> dict[str, str]:
-    """The properties of a combined broker and controller with its log in `data`."""
+def server_properties(data: Path, ports: Ports) -> dict[str, str]:
+    """The properties of a combined broker and controller with its log in `data`, but for who gets in."""
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "listeners": f"CLIENTS://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"CLIENTS://127.0.0.1:{broker_port},CONTROLLER://127.0.0.1:{controller_port}",
-        "listener.security.protocol.map": "CLIENTS:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name": "CLIENTS",
         "controller.listener.names": "CONTROLLER",
-        "controller.quorum.bootstrap.servers": f"127.0.0.1:{controller_port}",
+        "controller.quorum.bootstrap.servers": f"127.0.0.1:{ports.controller}",
         "broker.session.timeout.ms": str(SESSION_TIMEOUT_MS),
         "broker.heartbeat.interval.ms": str(HEARTBEAT_INTERVAL_MS),
         "log.dirs": str(data),
@@ -77,3 +75,17 @@ def render_properties(properties: dict[str, str]) -> str:
     """Java properties text. Backslashes in values, as in a folder's name, are escaped."""
     lines = [f"{name}={value}".replace("\\", "\\\\") for name, value in properties.items()]
     return "\n".join(lines) + "\n"
+
+
+def read_properties(path: Path) -> dict[str, str]:
+    """What `render_properties` wrote, or somebody else. Raises `OSError`, and `ValueError` that names the line."""
+    properties = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith(("#", "!")):
+            continue
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"{path}, line {number}: expected name=value")
+        properties[name.strip()] = value.strip().replace("\\\\", "\\")
+    return properties

@@ -16,9 +16,17 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from infra.broker.configuration import render_properties, server_properties
+from infra.broker.certificates import CA, prepare_certificates
+from infra.broker.configuration import read_properties, render_properties, server_properties
 from infra.broker.jars import fetch_jars
 from infra.broker.java import java_command
+from infra.broker.listeners import (
+    Ports,
+    admin_properties,
+    admin_tools_properties,
+    guarded_listeners,
+    open_listeners,
+)
 from infra.broker.ports import accepts_connections, free_ports, is_free
 from infra.watchdog import Watchdog
 
@@ -44,8 +52,10 @@ class EmbeddedBroker:
 
     `port` is chosen at the first start when it is not given, and kept in `home`. With `die_with_parent` (the default)
     the node is killed when this Python process ends in whatever way. `properties` are added to the server's, or replace
-    them. `is_lasting` is for a node that serves for long: with the second compiler it does its work with less
-    once it has run for a minute, and with more until then.
+    them. `is_open` is for tests and benchmarks of something else: without it clients need TLS, a name with a password,
+    and rights (`infra/access.py`), which its administrator gives them (`admin_file`). `is_lasting` is for a node that
+    serves for long: with the second compiler it does its work with less once it has run for a minute, and with more
+    until then.
     """
 
     def __init__(
@@ -56,6 +66,7 @@ class EmbeddedBroker:
         cache: Path | None = None,
         die_with_parent: bool = True,
         properties: Mapping[str, str] | None = None,
+        is_open: bool = False,
         is_lasting: bool = False,
     ) -> None:
         self.home = home.absolute()
@@ -63,6 +74,8 @@ class EmbeddedBroker:
         self._cache = cache
         self._die_with_parent = die_with_parent
         self._properties = dict(properties or {})
+        #: Whoever reaches the port may do anything.
+        self.is_open = is_open
         self._is_lasting = is_lasting
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
@@ -80,12 +93,39 @@ class EmbeddedBroker:
         saved = self._saved_ports()
         if saved is None:
             raise BrokerError(f"the broker in {self.home} has no port yet: start it first, or give it one")
-        return saved[0]
+        return saved.clients
+
+    @property
+    def tls(self) -> Path:
+        """The folder with the certificates of a broker that is not open; `ca.pem` in it is for everybody."""
+        return self.home / "tls"
+
+    @property
+    def ca_file(self) -> Path:
+        """Whom clients of a broker that is not open are to believe."""
+        return self.tls / CA
+
+    @property
+    def admin_file(self) -> Path:
+        """Properties of librdkafka with which its administrator connects; mode 0600."""
+        return self.home / "admin.properties"
+
+    @property
+    def admin_tools_file(self) -> Path:
+        """The same for Kafka's own tools (`--command-config`); mode 0600."""
+        return self.home / "admin-tools.properties"
 
     @property
     def bootstrap(self) -> str:
         """The address for `bootstrap.servers`."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def admin_connection(self) -> dict[str, str | int | float | bool]:
+        """Properties for librdkafka of whoever may do anything there."""
+        if self.is_open:
+            return {"bootstrap.servers": self.bootstrap}
+        return {**read_properties(self.admin_file)}
 
     @property
     def pid(self) -> int | None:
@@ -105,13 +145,16 @@ class EmbeddedBroker:
         try:
             self.home.mkdir(parents=True, exist_ok=True)
             (self.home / "tmp").mkdir(exist_ok=True)
-            broker_port, controller_port = self._choose_ports()
-            properties = server_properties(self.home / "data", broker_port, controller_port) | self._properties
+            ports = self._choose_ports()
+            listeners = open_listeners(ports) if self.is_open else self._guard(ports)
+            properties = server_properties(self.home / "data", ports) | listeners | self._properties
             configuration = self.home / "server.properties"
             configuration.write_text(render_properties(properties), encoding="utf-8")
         except OSError as error:
             raise BrokerError(f"the broker cannot use the folder {self.home}: {error}") from error
-        for port in (broker_port, controller_port):
+        except ValueError as error:
+            raise BrokerError(f"the certificates in {self.tls} are damaged ({error}): delete that folder") from error
+        for port in (ports.clients, ports.controller, ports.admin):
             if not is_free(port):
                 raise BrokerError(
                     f"port {port} on 127.0.0.1, which the broker in {self.home} uses, is taken by another process: "
@@ -121,7 +164,7 @@ class EmbeddedBroker:
             self._format(jars, configuration)
         self._launch(jars, configuration)
         try:
-            self._await_service(broker_port, deadline_seconds)
+            self._await_service(ports, deadline_seconds)
         except BaseException:
             self.kill()
             raise
@@ -164,26 +207,34 @@ class EmbeddedBroker:
     ) -> None:
         self.stop()
 
-    def _choose_ports(self) -> tuple[int, int]:
+    def _choose_ports(self) -> Ports:
         saved = self._saved_ports()
-        if saved is None or (self._wanted_port is not None and saved[0] != self._wanted_port):
-            if self._wanted_port is None:
-                broker_port, controller_port = free_ports(str(self.home), 2)
-            else:
-                broker_port = self._wanted_port
-                controller_port = next(port for port in free_ports(str(self.home), 2) if port != broker_port)
-            saved = (broker_port, controller_port)
-            (self.home / "ports.json").write_text(json.dumps(saved), encoding="utf-8")
+        if saved is None or (self._wanted_port is not None and saved.clients != self._wanted_port):
+            found = [port for port in free_ports(str(self.home), 4) if port != self._wanted_port]
+            saved = Ports(self._wanted_port or found[2], found[0], found[1])
+            text = json.dumps([saved.clients, saved.controller, saved.admin])
+            (self.home / "ports.json").write_text(text, encoding="utf-8")
         return saved
 
-    def _saved_ports(self) -> tuple[int, int] | None:
+    def _saved_ports(self) -> Ports | None:
         try:
-            broker_port, controller_port = json.loads((self.home / "ports.json").read_text(encoding="utf-8"))
+            clients, controller, admin = json.loads((self.home / "ports.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise BrokerError(f"{self.home}/ports.json is damaged ({error}): delete it") from error
-        return int(broker_port), int(controller_port)
+        return Ports(int(clients), int(controller), int(admin))
+
+    def _guard(self, ports: Ports) -> dict[str, str]:
+        """Make the certificates and the administrator's files."""
+        prepare_certificates(self.tls)
+        for path, properties in (
+            (self.admin_file, admin_properties(ports, self.tls)),
+            (self.admin_tools_file, admin_tools_properties(ports, self.tls)),
+        ):
+            path.touch(mode=0o600)
+            path.write_text(render_properties(properties), encoding="utf-8")
+        return guarded_listeners(ports, self.tls)
 
     def _format(self, jars: Path, configuration: Path) -> None:
         cluster_id = base64.urlsafe_b64encode(b"\0" + secrets.token_bytes(15)).decode().rstrip("=")
@@ -207,7 +258,7 @@ class EmbeddedBroker:
         if self._die_with_parent:
             self._watchdog = Watchdog(self._process.pid)
 
-    def _await_service(self, port: int, deadline_seconds: float) -> None:
+    def _await_service(self, ports: Ports, deadline_seconds: float) -> None:
         assert self._process is not None
         deadline = time.monotonic() + deadline_seconds
         admin: AdminClient | None = None
@@ -215,15 +266,16 @@ class EmbeddedBroker:
             code = self.wait(LOOK_SECONDS)
             if code is not None:
                 raise BrokerError(f"the broker in {self.home} ended with code {code}.{self._log_tail()}")
-            if not accepts_connections(port):
+            if not accepts_connections(ports.clients):
                 continue
-            admin = admin or AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+            admin = admin or AdminClient({**self.admin_connection, "log_level": 0})
             # A broker listens before its controller lets it serve; then it is in its own metadata.
             with contextlib.suppress(KafkaException):
                 if admin.list_topics(timeout=1.0).brokers:
                     return
         raise BrokerError(
-            f"the broker in {self.home} did not answer on port {port} in {deadline_seconds:.0f} s.{self._log_tail()}"
+            f"the broker in {self.home} did not answer on port {ports.clients} in {deadline_seconds:.0f} s."
+            + self._log_tail()
         )
 
     def _log_tail(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -22,7 +23,7 @@ def lag(every: float | None, home: Path, as_json: bool) -> None:
     """How far each stage of this party is behind its topics, in words."""
     settings = load_settings(home)
     while True:
-        lags = measure_lag(connection_of(settings), settings.party)
+        lags = measure_lag(partial(connection_of, settings), settings.party)
         now_ms = int(time.time() * 1000)
         if as_json:
             print_json([{**asdict(stage), "behind": stage.behind, "oldest_ms": stage.oldest_ms} for stage in lags])

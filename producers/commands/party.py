@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from consumers.supervisor import run_supervisor
+from infra.access import OPERATOR
+from infra.connection import is_protected, read_certificates
 from infra.party_secrets import load_secrets
 from infra.passphrase import KeySettings, read_passphrase
 from infra.secrets import create_secrets, protect_keys
@@ -21,6 +23,8 @@ from producers.leaks import ACCEPTED
 from producers.topic_reader import check_topics, connection_of
 from schemas.jobs import Leak
 
+#: The broker's certificate authority, as a file of the home.
+CA_NAME = "broker-ca.pem"
 LEAK = click.Choice([str(leak) for leak in Leak])
 
 
@@ -32,6 +36,11 @@ def party() -> None:
 @party.command()
 @click.argument("name")
 @click.option("--bootstrap", default="127.0.0.1:9092", show_default=True, help="Address of the Kafka broker.")
+@click.option(
+    "--ca",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificates in PEM that vouch for the broker's, which are copied; else the system's count.",
+)
 @click.option("--peer", "peers", multiple=True, help="Another party; repeat for more.")
 @click.option("--passphrase-env", metavar="VARIABLE", help="Seal the keys with what this environment variable holds.")
 @click.option("--passphrase-command", metavar="PROGRAM", help="Seal the keys with what this program prints.")
@@ -39,6 +48,7 @@ def party() -> None:
 def init(
     name: str,
     bootstrap: str,
+    ca: Path | None,
     peers: tuple[str, ...],
     passphrase_env: str | None,
     passphrase_command: str | None,
@@ -48,6 +58,7 @@ def init(
     settings = {
         "party": name,
         "bootstrap_servers": bootstrap,
+        "access": {"kind": "scram", **({} if ca is None else {"ca": CA_NAME})},
         "peers": list(peers),
         "datasets": {},
         "object_store": {"kind": "directory", "path": "objects"},
@@ -59,13 +70,17 @@ def init(
     check_settings(home, settings)
     # Asked before anything is written: a home with settings and without keys is half a home.
     passphrase = read_passphrase(KeySettings.model_validate(named))
+    certificates = b"" if ca is None else read_certificates(ca)
     path = save_settings(home, settings)
+    if certificates:
+        (path.parent / CA_NAME).write_bytes(certificates)
     create_secrets(home, name, passphrase=passphrase)
     click.echo(f"made {path} and keys of {name}")
     click.echo(
         f"next: name your tables under `datasets` in {FILE_NAME}, found a federation with `isthmus federation init`"
     )
-    click.echo("or join one with `isthmus federation join`, then `isthmus topics create` and `isthmus party run`")
+    click.echo("or join one with `isthmus federation join`; topics and rights come from the cluster's administrator:")
+    click.echo("`isthmus topics create` and `isthmus topics acls --apply`; then `isthmus party run`")
 
 
 @party.command()
@@ -93,7 +108,9 @@ def run(slot: int, view: bool, home: Path) -> None:
     settings = load_settings(home)
     load_secrets(settings)
     topics = party_topics(settings.party, settings.topics.partitions)
-    check_topics(connection_of(settings), tuple(topic.name for topic in topics))
+    check_topics(connection_of(settings, OPERATOR), tuple(topic.name for topic in topics))
+    if not is_protected(settings):
+        click.echo("the connection to the broker is in the clear: it sees who connects, and so does whoever is between")
     click.echo(f"running the processes of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends them")
     sys.exit(run_supervisor(settings.home, slot, click.echo, with_view=view))
 

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from infra.access import APPLICATION
 from infra.settings import PartySettings, load_settings
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, print_json
@@ -155,7 +156,7 @@ def watch(model: str | None, count: int | None, home: Path, as_json: bool) -> No
     """Show results as they come: of all models, or of MODEL (NAME, NAME@ALIAS or NAME/VERSION)."""
     settings = load_settings(home)
     console = Console()
-    results = follow_results(settings.party, connection_of(settings), model, count)
+    results = follow_results(settings.party, connection_of(settings, APPLICATION), model, count)
     if as_json or not console.is_terminal:
         for result in results:
             click.echo(json.dumps(mapping_of_result(result)) if as_json else result_line(result))
@@ -218,8 +219,8 @@ def _load_ids(text: str) -> list[str]:
 
 def _client(settings: PartySettings, most_in_flight: int | None = None) -> ScoreClient:
     if most_in_flight is None:
-        return ScoreClient(settings.party, connection_of(settings))
-    return ScoreClient(settings.party, connection_of(settings), most_in_flight=most_in_flight)
+        return ScoreClient(settings.party, connection_of(settings, APPLICATION))
+    return ScoreClient(settings.party, connection_of(settings, APPLICATION), most_in_flight=most_in_flight)
 
 
 score.add_command(history)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from consumers.supervisor import SCORE_BOOKS, SCORE_GUEST, SCORE_HOST, SCORE_VIEW, SCORING, SINGLE, supervise
+from infra.access import OPERATOR
 from infra.party_secrets import load_secrets
 from infra.settings import load_settings
 from infra.topics import party_topics
@@ -71,6 +72,6 @@ def run(role: str, slot: int, names: tuple[str, ...], view: bool, http_port: int
     settings = load_settings(home)
     load_secrets(settings)
     topics = party_topics(settings.party, settings.topics.partitions)
-    check_topics(connection_of(settings), tuple(topic.name for topic in topics))
+    check_topics(connection_of(settings, OPERATOR), tuple(topic.name for topic in topics))
     click.echo(f"running {', '.join(processes)} of {settings.party}; logs are in {settings.home / 'log'}; Ctrl-C ends")
     sys.exit(supervise(settings.home, slot, processes, click.echo))

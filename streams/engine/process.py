@@ -114,7 +114,7 @@ class StageProcess:
             *topics.inputs,
             topics.state,
             topics.events,
-            topics.registry,
+            *filter(None, (topics.registry,)),
             topics.audit,
             topics.dead_letter,
         ):

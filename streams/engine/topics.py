@@ -28,6 +28,7 @@ class StageTopics:
     exchange: str
     state: str
     events: str
+    #: Empty for the stages that register nothing.
     registry: str
     dead_letter: str
     #: What crosses between parties, by digest.

@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import AsyncIterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from mode.supervisors import CrashingSupervisor
 
 from schemas.views import JobStatus
 from streams.views import avro
+from streams.views.brokers import broker_options
 from streams.views.committed import CommittedTransport
 from streams.views.job_status import ENDED, Place, apply_event, note_silence
 
@@ -40,7 +41,8 @@ class ViewPlaces:
     """Where a view reads and writes; `folder` is for files that faust insists on, none of which matter."""
 
     party: str
-    bootstrap_servers: str
+    #: librdkafka's properties, see `brokers.py`.
+    connection: Mapping[str, Any] = field(repr=False)
     events_topic: str
     view_topic: str
     group_id: str
@@ -70,10 +72,10 @@ def _end_if_lost(sent: Any) -> None:
 
 
 def make_app(places: ViewPlaces) -> faust.App:
-    """The app, not started. Both topics must exist, with equally many partitions."""
+    """The app, not started. Both topics must exist, with equally many partitions. Raises as `broker_options`."""
     app = faust.App(
         places.group_id,
-        broker=[f"kafka://{server.strip()}" for server in places.bootstrap_servers.split(",")],
+        **broker_options(places.connection),
         store="memory://",
         datadir=str(places.folder),
         web_enabled=False,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable
-from dataclasses import dataclass
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from mode.supervisors import CrashingSupervisor
 from schemas.scoring import ScoreJoined
 from schemas.serving import ServingVersion
 from streams.views import avro
+from streams.views.brokers import broker_options
 from streams.views.score_http import SharedWindows
 from streams.views.score_recent import RecentTransport
 from streams.views.score_window import LONGEST_US
@@ -36,7 +37,8 @@ class ScoreViewPlaces:
     """What a view reads; `folder` is for files that faust insists on, none of which matter."""
 
     party: str
-    bootstrap_servers: str
+    #: librdkafka's properties, see `brokers.py`.
+    connection: Mapping[str, Any] = field(repr=False)
     results_topic: str
     serving_topic: str
     group_id: str
@@ -46,10 +48,10 @@ class ScoreViewPlaces:
 
 
 def make_score_app(places: ScoreViewPlaces, shared: SharedWindows) -> faust.App:
-    """The app, not started. Both topics must exist."""
+    """The app, not started. Raises `ValueError`, see `broker_options`. Both topics must exist."""
     app = faust.App(
         places.group_id,
-        broker=[f"kafka://{server.strip()}" for server in places.bootstrap_servers.split(",")],
+        **broker_options(places.connection),
         store="memory://",
         datadir=str(places.folder),
         web_enabled=False,

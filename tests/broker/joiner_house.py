@@ -67,7 +67,12 @@ class JoinerHouse:
         for party, peer in ((self.guest, self.host), (self.host, self.guest)):
             save_settings(
                 self.folder / party,
-                {"party": party, "bootstrap_servers": self.broker.bootstrap, "peers": [peer]},
+                {
+                    "party": party,
+                    "access": {"kind": "custom"},
+                    "bootstrap_servers": self.broker.bootstrap,
+                    "peers": [peer],
+                },
             )
             create_secrets(self.folder / party, party)
         found_together([self.folder / party for party in (self.guest, self.host)], "joiners")

@@ -35,7 +35,13 @@ def make_homes(folder: Path, bootstrap: str, parties: Sequence[str], score: dict
     homes = [folder / party for party in parties]
     for party, home in zip(parties, homes, strict=True):
         peers = [peer for peer in parties if peer != party]
-        common = {"party": party, "bootstrap_servers": bootstrap, "peers": peers, "score": score}
+        common = {
+            "party": party,
+            "access": {"kind": "custom"},
+            "bootstrap_servers": bootstrap,
+            "peers": peers,
+            "score": score,
+        }
         save_settings(home, {**common, **more})
         create_secrets(home, party)
     found_together(homes, "books")

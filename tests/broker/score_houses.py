@@ -108,7 +108,9 @@ class ScoreHouses:
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
         for name, peer in ((guest, host), (host, guest)):
             home = folder / name
-            save_settings(home, {"party": name, "bootstrap_servers": bootstrap, "peers": [peer]})
+            save_settings(
+                home, {"party": name, "access": {"kind": "custom"}, "bootstrap_servers": bootstrap, "peers": [peer]}
+            )
             create_secrets(home, name)
             create_topics(self.admin, party_topics(name, partitions))
         found_together([folder / guest, folder / host], "houses")

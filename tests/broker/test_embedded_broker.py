@@ -18,7 +18,7 @@ from infra.broker import BrokerError, EmbeddedBroker, run_tool
 
 
 def test_a_killed_broker_returns_with_its_records_on_its_port(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path).start()
+    broker = EmbeddedBroker(tmp_path, is_open=True).start()
     try:
         address, first_pid = broker.bootstrap, broker.pid
         admin = AdminClient({"bootstrap.servers": address})
@@ -73,11 +73,11 @@ def test_a_taken_port_is_named_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BrokerError, match=f"port {port} .* is taken"):
-            EmbeddedBroker(tmp_path, port).start()
+            EmbeddedBroker(tmp_path, port, is_open=True).start()
 
 
 def test_a_broker_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path).start()
+    broker = EmbeddedBroker(tmp_path, is_open=True).start()
     broker.stop()
     identity = tmp_path / "data" / "meta.properties"
     identity.write_text(identity.read_text().replace("node.id=1", "node.id=7"))
@@ -87,7 +87,7 @@ def test_a_broker_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> 
 
 
 def test_a_broker_that_does_not_answer_in_time_is_ended_and_shows_its_log(tmp_path: Path) -> None:
-    broker = EmbeddedBroker(tmp_path)
+    broker = EmbeddedBroker(tmp_path, is_open=True)
     with pytest.raises(BrokerError, match=r"did not answer on port \d+ in 0 s\. The end of"):
         broker.start(deadline_seconds=0)
     assert not broker.is_running
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     occupied = tmp_path / "file"
     occupied.write_text("not a folder")
     with pytest.raises(BrokerError, match="cannot use the folder"):
-        EmbeddedBroker(occupied).start()
+        EmbeddedBroker(occupied, is_open=True).start()
 
 
 def test_topics_come_from_the_catalogue_only(broker: EmbeddedBroker, admin: AdminClient) -> None:

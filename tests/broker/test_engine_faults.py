@@ -141,7 +141,7 @@ def test_a_second_process_joins_and_the_first_dies_for_good_while_jobs_run(house
 def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     tmp_path: Path, new_party: Callable[[str], str]
 ) -> None:
-    with EmbeddedBroker(tmp_path / "broker") as broker:
+    with EmbeddedBroker(tmp_path / "broker", is_open=True) as broker:
         houses = Houses(broker, tmp_path, new_party("guest"), new_party("host"))
         try:
             jobs = [next(_jobs) for _ in range(4)]

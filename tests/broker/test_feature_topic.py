@@ -70,7 +70,7 @@ def party(
 ) -> Party:
     name = new_party("bank")
     make_party_topics(name)
-    make_home(tmp_path / name, name, "shop", broker.bootstrap, {}, None)
+    make_home(tmp_path / name, name, "shop", broker, {}, None)
     path = tmp_path / name / "party.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"peers": []}))
     return open_party(tmp_path / name)
@@ -272,7 +272,7 @@ def test_rows_that_nobody_renews_any_more_are_not_used(
 
 
 def test_without_a_broker_what_was_loaded_stays(tmp_path: Path, party: Party) -> None:
-    with EmbeddedBroker(tmp_path / "own") as own:
+    with EmbeddedBroker(tmp_path / "own", is_open=True) as own:
         create_topics(AdminClient({"bootstrap.servers": own.bootstrap}), party_topics(party.name))
         settings = party.settings.model_copy(update={"bootstrap_servers": own.bootstrap})
         here = Party(settings, party.secrets, party.keyring, party.objects)

@@ -37,7 +37,7 @@ def _second_node(home: Path, first: EmbeddedBroker) -> EmbeddedBroker:
         "advertised.listeners": f"CLIENTS://127.0.0.1:{port}",
         controllers: _property(first.home / "server.properties", controllers),
     }
-    return EmbeddedBroker(home, port, properties=properties)
+    return EmbeddedBroker(home, port, properties=properties, is_open=True)
 
 
 def _property(file: Path, name: str) -> str:
@@ -56,7 +56,7 @@ def _ends(bootstrap: str) -> tuple[int, int]:
 
 
 def test_a_decided_transaction_is_finished_when_the_leader_of_its_records_comes_back(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path / "first") as first:
+    with EmbeddedBroker(tmp_path / "first", is_open=True) as first:
         admin = AdminClient({"bootstrap.servers": first.bootstrap})
         properties = {"bootstrap.servers": first.bootstrap, "transactional.id": "writer", **CLIENT, **PRODUCER}
         producer = Producer({**properties, "transaction.timeout.ms": 120_000})

@@ -228,7 +228,7 @@ def test_a_process_that_ended_well_repeats_nothing(scene: Scene) -> None:
 def test_a_broker_that_is_killed_and_started_again_loses_nothing(
     tmp_path: Path, new_party: Callable[[str], str]
 ) -> None:
-    with EmbeddedBroker(tmp_path / "broker") as broker:
+    with EmbeddedBroker(tmp_path / "broker", is_open=True) as broker:
         scene = Scene(broker.bootstrap, tmp_path, new_party("guest"), new_party("host"))
         try:
             router, host = scene.start(ROUTER), scene.start(SCORE_HOST)
@@ -444,7 +444,9 @@ def test_a_program_without_a_home_says_what_a_person_has_to_do(scene: Scene, tmp
 
 
 def test_a_program_whose_topics_are_missing_ends_so_that_it_is_started_again(scene: Scene, tmp_path: Path) -> None:
-    save_settings(tmp_path / "lone", {"party": "lone", "bootstrap_servers": scene.houses.bootstrap})
+    save_settings(
+        tmp_path / "lone", {"party": "lone", "access": {"kind": "custom"}, "bootstrap_servers": scene.houses.bootstrap}
+    )
     create_secrets(tmp_path / "lone", "lone")
     child = scene.run_program("score_router", tmp_path / "lone")
     assert child.wait(DEADLINE_SECONDS) == WORLD_FAILED

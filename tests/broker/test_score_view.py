@@ -42,7 +42,7 @@ def party(
     """A party with topics, and a home in `tmp_path`."""
     name = new_party("viewed")
     make_party_topics(name)
-    save_settings(tmp_path, {"party": name, "bootstrap_servers": broker.bootstrap})
+    save_settings(tmp_path, {"party": name, "access": {"kind": "custom"}, "bootstrap_servers": broker.bootstrap})
     return name
 
 
@@ -206,7 +206,7 @@ def test_settings_that_cannot_be_honoured_and_a_taken_port_need_a_person(tmp_pat
         return ended.stderr
 
     assert "isthmus party init" in complaint()
-    settings: dict[str, Any] = {"party": "acme", "bootstrap_servers": "127.0.0.1:9"}
+    settings: dict[str, Any] = {"party": "acme", "access": {"kind": "custom"}, "bootstrap_servers": "127.0.0.1:9"}
     save_settings(tmp_path, settings)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -61,7 +61,7 @@ def party(
     """A party with topics, and a home in `tmp_path`."""
     name = new_party("viewed")
     make_party_topics(name)
-    save_settings(tmp_path, {"party": name, "bootstrap_servers": broker.bootstrap})
+    save_settings(tmp_path, {"party": name, "access": {"kind": "custom"}, "bootstrap_servers": broker.bootstrap})
     return name
 
 
@@ -286,4 +286,7 @@ def test_settings_that_are_missing_or_cannot_be_honoured_need_a_person(tmp_path:
         assert complaint in ended.stderr
         if complaint == "isthmus party init":
             kafka = {"security.protocol": "SSL"}
-            save_settings(tmp_path, {"party": "acme", "bootstrap_servers": "127.0.0.1:9", "kafka": kafka})
+            save_settings(
+                tmp_path,
+                {"party": "acme", "access": {"kind": "custom"}, "bootstrap_servers": "127.0.0.1:9", "kafka": kafka},
+            )

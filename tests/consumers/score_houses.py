@@ -185,7 +185,13 @@ def make_houses(folder: Path) -> tuple[House, House]:
     """A guest and a host that know each other's keys."""
     for name, peer in ((BANK, BUREAU), (BUREAU, BANK)):
         score = {"history": {"url": f"sqlite:///{folder / name}.db"}}
-        settings = {"party": name, "bootstrap_servers": "127.0.0.1:1", "peers": [peer], "score": score}
+        settings = {
+            "party": name,
+            "access": {"kind": "custom"},
+            "bootstrap_servers": "127.0.0.1:1",
+            "peers": [peer],
+            "score": score,
+        }
         save_settings(folder / name, settings)
         create_secrets(folder / name, name, unsafe_seed=b"accounts")
     found_together([folder / BANK, folder / BUREAU], "accounts")

@@ -14,6 +14,7 @@ import yaml
 
 from consumers.features import dataset_source, make_source
 from consumers.party import Party, load_share, open_party
+from infra.broker import EmbeddedBroker
 from infra.feature_http import HttpSource
 from infra.feature_sql import SqlSource
 from infra.federation_local import found_together
@@ -26,6 +27,9 @@ from tests.end_to_end.world import make_home
 
 Opened = Callable[[dict[str, Any]], Party]
 
+#: A broker that nobody asks for anything.
+NOWHERE = EmbeddedBroker(Path("nowhere"), 1, is_open=True)
+
 
 @pytest.fixture
 def open_with(tmp_path: Path) -> Opened:
@@ -33,7 +37,7 @@ def open_with(tmp_path: Path) -> Opened:
 
     def make(features: dict[str, Any]) -> Party:
         home = tmp_path / "bank"
-        make_home(home, "bank", "shop", "127.0.0.1:1", {}, None)
+        make_home(home, "bank", "shop", NOWHERE, {}, None)
         path = home / "party.yaml"
         settings = yaml.safe_load(path.read_text()) | {"peers": [], "score": {"features": features}}
         path.write_text(yaml.safe_dump(settings))
@@ -105,9 +109,9 @@ def guest(tmp_path: Path) -> tuple[Party, JobSpec]:
     tables = breast_cancer(7, 60)
     home = tmp_path / "clinic"
     frame: pd.DataFrame = tables.guest
-    make_home(home, "clinic", "lab", "127.0.0.1:1", {"people": frame}, "malignant")
+    make_home(home, "clinic", "lab", NOWHERE, {"people": frame}, "malignant")
     other = tmp_path / "lab"
-    make_home(other, "lab", "clinic", "127.0.0.1:1", {}, None)
+    make_home(other, "lab", "clinic", NOWHERE, {}, None)
     found_together([home, other], "features")
     spec = JobSpec(
         name="small",

@@ -187,7 +187,13 @@ def run(handler: Any, records: Sequence[StampedRecord]) -> list[OutputRecord]:
 def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("homes")
     for name, peer in ((GUEST, HOST), (HOST, GUEST)):
-        settings = {"party": name, "bootstrap_servers": "127.0.0.1:1", "peers": [peer], "score": {"precision": 10}}
+        settings = {
+            "party": name,
+            "access": {"kind": "custom"},
+            "bootstrap_servers": "127.0.0.1:1",
+            "peers": [peer],
+            "score": {"precision": 10},
+        }
         save_settings(folder / name, settings)
         create_secrets(folder / name, name)
     found_together([folder / GUEST, folder / HOST], "relays")

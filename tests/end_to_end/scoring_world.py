@@ -17,6 +17,7 @@ import psutil
 
 from consumers.exits import PARENT_PIPE
 from consumers.party import open_party
+from infra.access import APPLICATION
 from infra.broker import EmbeddedBroker
 from infra.topics import results_topic, score_audit_topic
 from producers.job_view import JobStatus
@@ -86,7 +87,7 @@ class Scoring:
     def client(self) -> ScoreClient:
         """A client of the guest's."""
         settings = self.world.guest.settings
-        return ScoreClient(settings.party, connection_of(settings))
+        return ScoreClient(settings.party, connection_of(settings, APPLICATION))
 
     def start(self, house: House, *names: str, slot: int = 0) -> None:
         """Run these processes under a supervisor, as `isthmus score run` does."""
@@ -197,14 +198,14 @@ class Scoring:
 
     def _read(self, topic: str) -> list[Record]:
         partitions = range(self.world.guest.settings.topics.partitions)
-        messages = read_all(self.broker.bootstrap, [(topic, partition) for partition in partitions])
+        messages = read_all(self.broker.admin_connection, [(topic, partition) for partition in partitions])
         return [decode(message.value() or b"") for message in messages]
 
 
 @contextmanager
 def scoring_world(folder: Path, broker: EmbeddedBroker, parties: tuple[str, str]) -> Iterator[Scoring]:
     """Train two versions of a small model, load both tables as features, check the versions, and serve the first."""
-    with running_world(folder, broker.bootstrap, parties) as world:
+    with running_world(folder, broker, parties) as world:
         # A busy machine may be slow; what is late is a test of its own.
         serve = ServeSpec(host_patience_ms=PATIENCE_MS)
         specs = [world.spec(serve=serve), world.spec(serve=serve, train=replace(world.spec().train, l2=60.0))]

@@ -86,7 +86,7 @@ def _more_tables(tables: DemoTables) -> tuple[dict[str, pd.DataFrame], dict[str,
 @pytest.fixture(scope="module")
 def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     parties = ("bad-guest", "bad-host")
-    with running_world(tmp_path_factory.mktemp("bad"), broker.bootstrap, parties, more=_more_tables) as made:
+    with running_world(tmp_path_factory.mktemp("bad"), broker, parties, more=_more_tables) as made:
         for house in made.houses:
             (house.home / "data" / "gone.csv").unlink()
         yield made

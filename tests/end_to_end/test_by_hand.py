@@ -41,21 +41,24 @@ def _processes(home: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def homes(broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path) -> tuple[str, str]:
+def homes(guarded_broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path) -> tuple[str, str]:
     """Guest and host, set up step by step. Returns their homes; a home's folder has the name of its party."""
     tables = breast_cancer(3, rows=160)
     names = new_party("clinic"), new_party("laboratory")
     folders = tuple(tmp_path / name for name in names)
     for folder, peer, table in zip(folders, reversed(names), (tables.guest, tables.host), strict=True):
         home = str(folder)
-        _isthmus("party", "init", folder.name, "--bootstrap", broker.bootstrap, "--peer", peer, "--home", home)
+        at = ("--bootstrap", guarded_broker.bootstrap, "--ca", str(guarded_broker.ca_file))
+        _isthmus("party", "init", folder.name, *at, "--peer", peer, "--home", home)
         settings = yaml.safe_load((folder / "party.yaml").read_text(encoding="utf-8"))
         settings["datasets"]["people"] = {"path": "people.csv", "id": "id"}
         if tables.label in table.columns:
             settings["datasets"]["people"]["label"] = tables.label
         (folder / "party.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         table.to_csv(folder / "people.csv", index=False)
-        _isthmus("topics", "create", "--home", home)
+        admin = ("--admin", str(guarded_broker.admin_file))
+        _isthmus("topics", "create", *admin, "--home", home)
+        _isthmus("topics", "acls", "--apply", *admin, "--home", home)
     guest, host = (str(folder) for folder in folders)
     _isthmus("federation", "init", "health", "--home", guest)
     _isthmus("federation", "join", f"{guest}/federation/draft.json", "--home", host)

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(900)
 @pytest.fixture(scope="module")
 def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     parties = ("cohort-guest", "cohort-host")
-    with running_world(tmp_path_factory.mktemp("cohorts"), broker.bootstrap, parties) as made:
+    with running_world(tmp_path_factory.mktemp("cohorts"), broker, parties) as made:
         yield made
 
 

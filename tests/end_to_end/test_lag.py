@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from consumers.supervisor import PROCESSES, Supervisor
+from infra.access import OPERATOR
 from infra.broker import EmbeddedBroker, run_tool
+from infra.broker.configuration import render_properties
+from infra.connection import connect_as, tool_properties
 from infra.settings import PartySettings
 from infra.topics import exchange_topic, group_id
 from producers.demo_data import breast_cancer
@@ -52,9 +56,13 @@ def _running(settings: PartySettings, *names: str) -> Iterator[None]:
         thread.join()
 
 
-def _describe(broker: EmbeddedBroker, group: str) -> list[Row]:
-    """What the stock tool says about a group."""
-    output = run_tool("kafka-consumer-groups", "--bootstrap-server", broker.bootstrap, "--describe", "--group", group)
+def _describe(settings: PartySettings, group: str) -> list[Row]:
+    """What the stock tool says about a group to an operator of the party."""
+    file = settings.home / "operator.properties"
+    if not file.exists():
+        file.write_text(render_properties(tool_properties(connect_as(settings, OPERATOR))))
+    address = ("--bootstrap-server", settings.bootstrap_servers, "--command-config", str(file))
+    output = run_tool("kafka-consumer-groups", *address, "--describe", "--group", group)
     rows = []
     header: list[str] = []
     for line in output.splitlines():
@@ -77,19 +85,19 @@ def _await(condition: Callable[[], bool], step: Callable[[], object]) -> None:
 
 
 def test_the_stock_tool_and_isthmus_lag_tell_which_stage_of_whom_is_behind(
-    broker: EmbeddedBroker, tmp_path: Path
+    guarded_broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     """The host's train process is away: its lag says so, and the job names the party; then it comes and catches up."""
     options = DemoOptions(seed=7, rows=160, max_passes=2)
     tables = breast_cancer(options.seed, options.rows)
     spec: JobSpec = replace(make_spec(options, tables), patience_seconds=2)
-    guest, host = make_homes(tmp_path, options, tables, spec, broker.bootstrap)
+    guest, host = make_homes(tmp_path, options, tables, spec, guarded_broker)
     for settings in (guest, host):
-        make_topics(settings)
+        make_topics(settings, guarded_broker)
     train = group_id(Stage.TRAIN, HOST)
 
     def lag_of(settings: PartySettings, stage: Stage) -> StageLag:
-        lags = measure_lag(connection_of(settings), settings.party)
+        lags = measure_lag(partial(connection_of, settings), settings.party)
         return next(lag for lag in lags if lag.stage is stage)
 
     with ExitStack() as stack:
@@ -122,7 +130,7 @@ def test_the_stock_tool_and_isthmus_lag_tell_which_stage_of_whom_is_behind(
         with _running(host, "train"):
             seen: list[int] = []
             while not (ended := client.view(JOB_ID)) or not ended.ended:
-                rows = _describe(broker, train)
+                rows = _describe(host, train)
                 seen.append(sum(row.current for row in rows))
                 if rows and seen[-1]:
                     assert all(f"{train.removesuffix('.v1')}.0" in row.member or row.member == "-" for row in rows)
@@ -130,15 +138,17 @@ def test_the_stock_tool_and_isthmus_lag_tell_which_stage_of_whom_is_behind(
             assert ended.status is JobStatus.SUCCEEDED, ended
             assert seen == sorted(seen), "committed offsets never go back"
             assert seen[-1] > 0
-            for party in (GUEST, HOST):
+            for side in (guest, host):
                 for stage in Stage:
-                    rows = _describe(broker, group_id(stage, party))
-                    assert sum(row.current for row in rows) > 0, f"{stage} at {party} has committed its progress"
+                    rows = _describe(side, group_id(stage, side.party))
+                    assert sum(row.current for row in rows) > 0, f"{stage} at {side.party} has committed its progress"
 
             def idle() -> bool:
                 return all(
-                    lag.behind == 0 for side in (guest, host) for lag in measure_lag(connection_of(side), side.party)
+                    lag.behind == 0
+                    for side in (guest, host)
+                    for lag in measure_lag(partial(connection_of, side), side.party)
                 )
 
             _await(idle, client.poll)
-            assert all(row.lag <= 1 for row in _describe(broker, train)), "a commit marker at most"
+            assert all(row.lag <= 1 for row in _describe(host, train)), "a commit marker at most"

@@ -28,7 +28,10 @@ DEADLINE_MS = 20_000
 @pytest.fixture(scope="module")
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scoring]:
     folder = tmp_path_factory.mktemp("scoring")
-    with EmbeddedBroker(folder / "broker") as broker, scoring_world(folder, broker, ("bank", "shop")) as world:
+    with (
+        EmbeddedBroker(folder / "broker") as broker,
+        scoring_world(folder, broker, ("bank", "shop")) as world,
+    ):
         yield world
 
 
@@ -191,7 +194,7 @@ def test_more_processes_come_and_go_under_load_and_nothing_is_lost_or_repeated(s
 
 def _owns_partitions(scoring: Scoring, house: House, process: str, slot: int) -> bool:
     group = group_id(process, house.party)
-    admin = AdminClient({"bootstrap.servers": scoring.broker.bootstrap})
+    admin = AdminClient(scoring.broker.admin_connection)
     found = admin.describe_consumer_groups([group])[group].result(timeout=30)
     return any(
         (member.group_instance_id or "").endswith(f".{slot}") and member.assignment.topic_partitions

@@ -40,7 +40,10 @@ pytestmark = pytest.mark.timeout(600)
 @pytest.fixture(scope="module")
 def scoring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scoring]:
     folder = tmp_path_factory.mktemp("kills")
-    with EmbeddedBroker(folder / "broker") as broker, scoring_world(folder, broker, ("bank", "shop")) as world:
+    with (
+        EmbeddedBroker(folder / "broker") as broker,
+        scoring_world(folder, broker, ("bank", "shop")) as world,
+    ):
         yield world
 
 

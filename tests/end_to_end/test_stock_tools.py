@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture(scope="module")
 def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("stock"), broker.bootstrap, ("stock-guest", "stock-host")) as made:
+    with running_world(tmp_path_factory.mktemp("stock"), broker, ("stock-guest", "stock-host")) as made:
         yield made
 
 

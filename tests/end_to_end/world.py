@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from confluent_kafka.admin import AdminClient
 from consumers.exits import PARENT_PIPE
 from consumers.party import open_party
 from consumers.supervisor import PROCESSES
+from infra.access_admin import grant_access
+from infra.broker import EmbeddedBroker
 from infra.federation_local import found_together
 from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
@@ -43,11 +45,16 @@ LABEL = "malignant"
 DATASET = "people"
 
 
-def read_all(bootstrap: str, places: Collection[tuple[str, int]], isolation: str = "read_committed") -> list[Message]:
-    """Every record that lies there now; in partitions in the order of the log."""
+def read_all(
+    broker: str | Mapping[str, Any], places: Collection[tuple[str, int]], isolation: str = "read_committed"
+) -> list[Message]:
+    """Every record that lies there now; in partitions in the order of the log.
+
+    `broker`: the address of one that is open, or how its administrator connects.
+    """
     consumer = Consumer(
         {
-            "bootstrap.servers": bootstrap,
+            **({"bootstrap.servers": broker} if isinstance(broker, str) else broker),
             "group.id": "tests",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -88,6 +95,8 @@ class House:
 
     settings: PartySettings
     client: JobClient
+    #: How to read everything.
+    reading: Mapping[str, Any]
     supervisor: subprocess.Popen[bytes] | None = None
 
     @property
@@ -152,14 +161,14 @@ class House:
 
     def dead_letters(self) -> list[DeadLetter]:
         """Everything that this party set aside so far."""
-        messages = read_all(self.settings.bootstrap_servers, [(dead_letter_topic(self.party), 0)])
+        messages = read_all(self.reading, [(dead_letter_topic(self.party), 0)])
         letters = [decode(message.value() or b"") for message in messages]
         return [letter for letter in letters if isinstance(letter, DeadLetter)]
 
     def events(self, job_id: str) -> list[Record]:
         """What was told about the job inside this party, from the beginning."""
         place = (events_topic(self.party), partition_of(job_id.encode(), self.settings.topics.partitions))
-        messages = read_all(self.settings.bootstrap_servers, [place])
+        messages = read_all(self.reading, [place])
         return [decode(message.value() or b"") for message in messages if message.key() == job_id.encode()]
 
     def states(self, job_id: str) -> dict[Stage, EngineJob]:
@@ -169,7 +178,7 @@ class House:
         partition = partition_of(job_id.encode(), self.settings.topics.partitions)
         places = {state_topic(stage, self.party): stage for stage in Stage}
         found: dict[Stage, EngineJob] = {}
-        for message in read_all(self.settings.bootstrap_servers, [(topic, partition) for topic in places]):
+        for message in read_all(self.reading, [(topic, partition) for topic in places]):
             if message.key() == key:
                 topic = str(message.topic())
                 job = decode(keyring.open_state(topic, partition, key, message.value() or b""))
@@ -260,7 +269,7 @@ class World:
 
 
 def make_home(
-    home: Path, party: str, peer: str, bootstrap: str, tables: dict[str, pd.DataFrame], label: str | None
+    home: Path, party: str, peer: str, broker: EmbeddedBroker, tables: dict[str, pd.DataFrame], label: str | None
 ) -> None:
     """A home with these tables; with no other approval than that of small tables."""
     (home / "data").mkdir(parents=True)
@@ -272,7 +281,8 @@ def make_home(
         home,
         {
             "party": party,
-            "bootstrap_servers": bootstrap,
+            "access": {"kind": "custom"} if broker.is_open else {"kind": "scram", "ca": str(broker.ca_file)},
+            "bootstrap_servers": broker.bootstrap,
             "peers": [peer],
             "datasets": datasets,
             "object_store": {"kind": "directory", "path": "objects"},
@@ -285,7 +295,7 @@ def make_home(
 @contextlib.contextmanager
 def running_world(
     folder: Path,
-    bootstrap: str,
+    broker: EmbeddedBroker,
     parties: tuple[str, str],
     *,
     tables: DemoTables | None = None,
@@ -296,16 +306,19 @@ def running_world(
     guest_more, host_more = more(tables)
     guest, host = parties
     homes = {party: folder / party for party in parties}
-    make_home(homes[guest], guest, host, bootstrap, {DATASET: tables.guest, **guest_more}, LABEL)
-    make_home(homes[host], host, guest, bootstrap, {DATASET: tables.host, **host_more}, None)
+    make_home(homes[guest], guest, host, broker, {DATASET: tables.guest, **guest_more}, LABEL)
+    make_home(homes[host], host, guest, broker, {DATASET: tables.host, **host_more}, None)
     found_together(list(homes.values()), "world")
     with contextlib.ExitStack() as stack:
         houses: list[House] = []
         for party in parties:
             settings = load_settings(homes[party])
-            connection = connection_of(settings)
-            create_topics(AdminClient(dict(connection)), party_topics(party, settings.topics.partitions), 1)
-            house = House(settings, stack.enter_context(JobClient(party, connection)))
+            admin = AdminClient(dict(broker.admin_connection))
+            create_topics(admin, party_topics(party, settings.topics.partitions), 1)
+            if not broker.is_open:
+                grant_access(admin, settings)
+            client = JobClient(party, connection_of(settings))
+            house = House(settings, stack.enter_context(client), broker.admin_connection)
             stack.callback(house.stop)
             house.start()
             houses.append(house)

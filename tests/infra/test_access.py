@@ -156,4 +156,6 @@ def test_commands_say_the_same_as_the_rules() -> None:
             )
         )
     assert read_back == set(rules)
-    assert any(exchange_topic(Stage.TRAIN, "globex") in command for command in commands)
+    doors = [command for command in commands if exchange_topic(Stage.TRAIN, "acme") in command]
+    assert any("User:globex.train" in command for command in doors)
+    assert not any(exchange_topic(Stage.TRAIN, "globex") in command for command in commands), "its owner opens it"

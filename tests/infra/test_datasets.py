@@ -40,6 +40,7 @@ def load(tmp_path: Path) -> Load:
         settings = PartySettings.model_validate(
             {
                 "party": "acme",
+                "access": {"kind": "custom"},
                 "bootstrap_servers": "a:1",
                 "datasets": {"customers": {"path": str(tmp_path / name), "id": "id", "label": own_label}},
             }
@@ -214,6 +215,7 @@ def test_a_missing_file_and_a_folder_are_told(load: Load, tmp_path: Path) -> Non
     settings = PartySettings.model_validate(
         {
             "party": "acme",
+            "access": {"kind": "custom"},
             "bootstrap_servers": "a:1",
             "datasets": {"gone": {"path": "gone.csv", "id": "id"}, "folder": {"path": str(tmp_path), "id": "id"}},
         }

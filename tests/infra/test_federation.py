@@ -76,7 +76,10 @@ class House:
 
 
 def make_house(folder: Path, party: str, *peers: str) -> House:
-    save_settings(folder / party, {"party": party, "bootstrap_servers": "127.0.0.1:1", "peers": list(peers)})
+    save_settings(
+        folder / party,
+        {"party": party, "access": {"kind": "custom"}, "bootstrap_servers": "127.0.0.1:1", "peers": list(peers)},
+    )
     create_secrets(folder / party, party)
     return House(folder / party)
 

@@ -262,7 +262,12 @@ def test_mysql_gets_tables_that_it_can_index_and_its_own_upserts() -> None:
 
 
 def _settings(tmp_path: Path, history: dict[str, Any]) -> PartySettings:
-    document = {"party": "bank", "bootstrap_servers": "localhost:9092", "score": {"history": history}}
+    document = {
+        "party": "bank",
+        "access": {"kind": "custom"},
+        "bootstrap_servers": "localhost:9092",
+        "score": {"history": history},
+    }
     settings = PartySettings.model_validate(document)
     settings._home = tmp_path
     return settings

@@ -238,7 +238,7 @@ def test_a_server_that_is_gone_is_told(s3_credentials: None, monkeypatch: pytest
 
 
 def test_settings_choose_the_store(tmp_path: Path) -> None:
-    base = {"party": "acme", "bootstrap_servers": "a:1"}
+    base = {"party": "acme", "access": {"kind": "custom"}, "bootstrap_servers": "a:1"}
     directory = PartySettings.model_validate({**base, "object_store": {"kind": "directory", "path": str(tmp_path)}})
     assert isinstance(open_object_store(directory), DirectoryStore)
     bucket = PartySettings.model_validate({**base, "object_store": {"kind": "s3", "bucket": "models"}})

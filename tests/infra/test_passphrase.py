@@ -135,7 +135,12 @@ def test_a_program_that_fails_is_told_without_what_it_printed(command: tuple[str
 
 
 def test_settings_name_one_source(tmp_path: Path) -> None:
-    settings = {"party": "acme", "bootstrap_servers": "127.0.0.1:1", "keys": {"passphrase_env": "A"}}
+    settings = {
+        "party": "acme",
+        "access": {"kind": "custom"},
+        "bootstrap_servers": "127.0.0.1:1",
+        "keys": {"passphrase_env": "A"},
+    }
     save_settings(tmp_path / "acme", settings)
     assert load_settings(tmp_path / "acme").keys.passphrase_env == "A"
     both = {**settings, "keys": {"passphrase_env": "A", "passphrase_command": ["b"]}}

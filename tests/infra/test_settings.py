@@ -104,7 +104,12 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
 
 def test_saved_settings_load_and_are_never_overwritten(tmp_path: Path) -> None:
-    content = {"party": "acme", "bootstrap_servers": "a:1", "datasets": {"x": {"path": "x.csv", "id": "id"}}}
+    content = {
+        "party": "acme",
+        "access": {"kind": "custom"},
+        "bootstrap_servers": "a:1",
+        "datasets": {"x": {"path": "x.csv", "id": "id"}},
+    }
     save_settings(tmp_path / "new", content)
     assert load_settings(tmp_path / "new").datasets["x"].id == "id"
     with pytest.raises(SettingsError, match="exists already"):

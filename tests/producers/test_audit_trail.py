@@ -46,7 +46,10 @@ def parties(tmp_path_factory: pytest.TempPathFactory) -> tuple[PartySecrets, Par
     folder = tmp_path_factory.mktemp("homes")
     homes = [folder / name for name in ("acme", "globex")]
     for home, peer in zip(homes, ("globex", "acme"), strict=True):
-        save_settings(home, {"party": home.name, "bootstrap_servers": "127.0.0.1:1", "peers": [peer]})
+        save_settings(
+            home,
+            {"party": home.name, "access": {"kind": "custom"}, "bootstrap_servers": "127.0.0.1:1", "peers": [peer]},
+        )
         create_secrets(home, home.name)
     found_together(homes, "audited")
     acme, globex = (load_secrets(load_settings(home)) for home in homes)

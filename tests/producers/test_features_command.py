@@ -57,7 +57,7 @@ def cli(
     name = new_party("bank")
     make_party_topics(name)
     people = pd.DataFrame({"id": ["ann", "bob"], "age": [41, 7], "town": ["Riga", "Bonn"], "churned": [0, 1]})
-    make_home(tmp_path / name, name, "shop", broker.bootstrap, {"people": people}, "churned")
+    make_home(tmp_path / name, name, "shop", broker, {"people": people}, "churned")
     _forget_peers(tmp_path / name)
     return Cli(tmp_path / name)
 
@@ -184,7 +184,7 @@ def test_a_party_without_topics_is_told_to_make_them(
     broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path, write: Callable[..., str]
 ) -> None:
     name = new_party("bank")
-    make_home(tmp_path / name, name, "shop", broker.bootstrap, {}, None)
+    make_home(tmp_path / name, name, "shop", broker, {}, None)
     _forget_peers(tmp_path / name)
     for arguments in (("load", "--csv", write("id,x", "a,1"), "--id", "id"), ("count",), ("show", "a")):
         with pytest.raises(CommandError, match="isthmus topics create") as failure, reported():

@@ -32,7 +32,7 @@ def _run(*arguments: str) -> Result:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    settings = {"party": BANK, "bootstrap_servers": "localhost:1", "peers": [BUREAU]}
+    settings = {"party": BANK, "access": {"kind": "custom"}, "bootstrap_servers": "localhost:1", "peers": [BUREAU]}
     save_settings(tmp_path / "home", settings)
     return tmp_path / "home"
 
@@ -130,7 +130,12 @@ def test_a_time_that_is_none_is_told(booked: Path) -> None:
 def test_a_history_that_cannot_be_read_is_told_without_the_password(
     tmp_path: Path, change: dict[str, Any], code: int, text: str
 ) -> None:
-    settings = {"party": BANK, "bootstrap_servers": "localhost:1", "score": {"history": change}}
+    settings = {
+        "party": BANK,
+        "access": {"kind": "custom"},
+        "bootstrap_servers": "localhost:1",
+        "score": {"history": change},
+    }
     save_settings(tmp_path, settings)
     for command in ("history", "reconcile"):
         result = _run(command, "--home", str(tmp_path))

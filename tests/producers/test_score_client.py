@@ -238,7 +238,7 @@ def test_closing_ends_what_waits_and_nothing_can_be_sent_afterwards(
 
 
 def test_a_broker_that_goes_away_is_named_with_the_request(tmp_path: Path) -> None:
-    with EmbeddedBroker(tmp_path) as broker:
+    with EmbeddedBroker(tmp_path, is_open=True) as broker:
         create_topics(AdminClient({"bootstrap.servers": broker.bootstrap}), party_topics("bank"))
         client = ScoreClient("bank", {"bootstrap.servers": broker.bootstrap}, grace_ms=0)
     with client, pytest.raises(BrokerUnavailableError, match=r"request .* did not reach the broker at 127"):

@@ -33,7 +33,7 @@ def home(
 ) -> str:
     name = new_party("bank")
     make_party_topics(name)
-    save_settings(tmp_path, {"party": name, "bootstrap_servers": broker.bootstrap})
+    save_settings(tmp_path, {"party": name, "access": {"kind": "custom"}, "bootstrap_servers": broker.bootstrap})
     return str(tmp_path)
 
 

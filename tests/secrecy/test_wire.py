@@ -87,7 +87,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         spoiled[column] = [REMARK, *spoiled[column][1:]]
         with running_world(
             tmp_path_factory.mktemp("wire"),
-            broker.bootstrap,
+            broker,
             ("quiet-guest", "quiet-host"),
             tables=tables,
             more=lambda tables: ({"spoiled": spoiled}, {}),
@@ -123,10 +123,10 @@ def _command_lines(world: World) -> Iterator[bytes]:
 
 def _read_everything(broker: EmbeddedBroker) -> list[Message]:
     """Every record of every partition of every topic, whether its transaction was committed or not."""
-    topics = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=30).topics
+    topics = AdminClient(broker.admin_connection).list_topics(timeout=30).topics
     places = [(topic, partition) for topic, data in topics.items() for partition in data.partitions]
     assert {"__consumer_offsets", "__transaction_state"} <= topics.keys()
-    return read_all(broker.bootstrap, places, "read_uncommitted")
+    return read_all(broker.admin_connection, places, "read_uncommitted")
 
 
 def _bytes_of(message: Message) -> bytes:
@@ -353,7 +353,7 @@ def test_a_planted_canary_is_found_even_in_a_transaction_that_was_aborted(
 ) -> None:
     value = float(_dataset(run, run.world.host).values[3, 2])
     identifier = str(run.world.tables.host["id"][5])
-    producer = Producer({"bootstrap.servers": run.broker.bootstrap, "transactional.id": "planter", "log_level": 0})
+    producer = Producer({**run.broker.admin_connection, "transactional.id": "planter", "log_level": 0})
     producer.init_transactions(30)
     producer.begin_transaction()
     topic = events_topic(run.world.guest.party)
@@ -361,7 +361,7 @@ def test_a_planted_canary_is_found_even_in_a_transaction_that_was_aborted(
     assert producer.flush(30) == 0
     producer.abort_transaction(30)
     committed = [(topic, partition) for partition in range(run.world.guest.settings.topics.partitions)]
-    assert all(message.key() != b"planted" for message in read_all(run.broker.bootstrap, committed))
+    assert all(message.key() != b"planted" for message in read_all(run.broker.admin_connection, committed))
     found = {m.key(): hits for m in _read_everything(run.broker) if (hits := _scan(scanners, _bytes_of(m)))}
     assert found == {b"planted": {"quiet-host's value as float64<", "identifier as text"}}
 

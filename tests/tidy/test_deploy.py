@@ -12,8 +12,9 @@ import click
 import pytest
 
 from consumers.supervisor import PROCESSES, SCORING
-from infra.broker.configuration import server_properties
+from infra.broker.configuration import read_properties, server_properties
 from infra.broker.jars import KAFKA_VERSION
+from infra.broker.listeners import Ports, admin_properties, guarded_listeners
 from infra.strict_yaml import parse_yaml
 from infra.topics import SCORING as SCORING_NAMES
 from producers.cli import main
@@ -53,14 +54,15 @@ def _parse_with_the_cli(words: list[str]) -> str:
 def test_a_party_runs_by_the_command_that_people_run(party: str) -> None:
     assert _parse_with_the_cli(list(SERVICES[party]["command"])) == "party run"
     assert _parse_with_the_cli(list(SERVICES[f"{party}-topics"]["command"])) == "topics create"
+    assert _parse_with_the_cli(list(SERVICES[f"{party}-access"]["command"])) == "topics acls"
     assert _parse_with_the_cli(list(SERVICES[f"{party}-scoring"]["command"])) == "score run"
 
 
 def test_the_commands_in_the_comments_exist() -> None:
-    found = re.findall(r"docker compose run --rm (\w+) (.*)", COMPOSE_TEXT)
-    assert [service for service, _ in found] == list(PARTIES)
-    for _, words in found:
-        assert _parse_with_the_cli(shlex.split(words)) == "party init"
+    found = re.findall(r"docker compose run --rm --no-deps ([\w-]+) (.*)", COMPOSE_TEXT)
+    assert [service for service, _ in found] == ["certificates", *(f"{party}-topics" for party in PARTIES)]
+    commands = [_parse_with_the_cli(shlex.split(words)) for _, words in found]
+    assert commands == ["broker certificates", "party init", "party init"]
 
 
 def test_a_wrong_command_would_be_found() -> None:
@@ -100,7 +102,7 @@ def test_services_have_known_keys_and_refer_to_what_there_is() -> None:
 
 def test_no_party_sees_the_home_of_another_and_nothing_is_published() -> None:
     for name, service in SERVICES.items():
-        party = name.removesuffix("-topics").removesuffix("-scoring")
+        party = name.removesuffix("-topics").removesuffix("-access").removesuffix("-scoring")
         homes = {volume.split(":")[0] for volume in service["volumes"] if ":/party" in volume}
         assert homes == ({f"{party}-home"} if party in PARTIES else set())
         assert "ports" not in service
@@ -113,14 +115,34 @@ def test_no_key_or_password_is_in_the_environment() -> None:
 
 
 def test_the_broker_is_the_version_and_the_settings_that_the_tests_run_on() -> None:
+    ports = Ports(1, 2, 3)
     assert SERVICES["broker"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
-    tested = server_properties(Path("data"), 1, 2)
+    tested = server_properties(Path("data"), ports) | guarded_listeners(ports, Path("tls"))
     #: What is different in a container, or a matter of the embedded broker's size only.
     own = {"listeners", "advertised.listeners", "log.dirs", "controller.quorum.voters"}
-    for name, value in SERVICES["broker"]["environment"].items():
-        property_name = name.removeprefix("KAFKA_").lower().replace("_", ".")
-        if property_name not in own:
-            assert tested[property_name] == value, property_name
+    own |= {"ssl.keystore.location", "ssl.truststore.location"}
+    named = {_property_name(name): value for name, value in SERVICES["broker"]["environment"].items()}
+    for name, value in named.items():
+        if name not in own:
+            assert tested[name] == value, name
+    # All that says who gets in is there.
+    assert guarded_listeners(ports, Path("tls")).keys() <= named.keys()
+    assert "PLAINTEXT" not in named["listener.security.protocol.map"]
+    for name in own & set(guarded_listeners(ports, Path("tls"))) - {"listeners", "advertised.listeners"}:
+        assert Path(named[name]).name == Path(tested[name]).name
+
+
+def _property_name(variable: str) -> str:
+    """What the image makes of an environment variable: `_` is a dot, `__` an underscore, `___` a hyphen."""
+    name = variable.removeprefix("KAFKA_").lower()
+    return name.replace("___", "-").replace("__", "\0").replace("_", ".").replace("\0", "_")
+
+
+def test_the_administrator_in_a_container_connects_as_elsewhere() -> None:
+    """The file in the repository is the one that the embedded broker writes, with the container's paths."""
+    written = read_properties(DEPLOY / "admin.properties")
+    made = admin_properties(Ports(1, 2, 3), Path("/cluster/tls"))
+    assert written == made | {"bootstrap.servers": "broker:9094"}
 
 
 def _instructions() -> list[tuple[str, str]]:
