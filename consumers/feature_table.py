@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from consumers.feature_rows import Row, RowReader, make_plan
 from schemas.codec import DecodeError
 from streams.engine.kafka_errors import text_of
-from streams.engine.kafka_settings import CLIENT, STATE_READER
+from streams.engine.kafka_settings import CLIENT, STATE_READER, reading_group
 from streams.engine.seal import Keyring, SealError
 from streams.features import FeatureSourceError, PersonFeatures
 from streams.kernels.scorecard import name_person
@@ -142,7 +142,7 @@ class TopicSource:
                 # Fetches wait long at the end, where this reader always is: new features may come 0.1 s later.
                 "fetch.wait.max.ms": 100,
                 # It never joins and never commits; librdkafka wants a name all the same.
-                "group.id": "isthmus-features",
+                "group.id": reading_group(self._connection),
             },
             logger=_log,
         )

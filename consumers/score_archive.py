@@ -27,6 +27,7 @@ from schemas.codec import DecodeError, decode
 from schemas.conversion import to_plain
 from schemas.record import Record
 from schemas.scoring import AnswerAudited, AnswerLate, ScoreAudited
+from streams.engine.kafka_settings import reading_group
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ class Archive:
         _log.info("archived %s[%d] from %d to %d in %d files", topic, partition, first, end - 1, len(files))
 
     def _read(self, topic: str, partition: int, first: int, end: int) -> Iterator[Message]:
-        consumer = Consumer({**self._properties, "group.id": "isthmus-archive", "enable.partition.eof": True})
+        consumer = Consumer(
+            {**self._properties, "group.id": reading_group(self._properties), "enable.partition.eof": True}
+        )
         deadline = time.monotonic() + READ_SECONDS
         try:
             consumer.assign([TopicPartition(topic, partition, first)])

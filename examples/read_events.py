@@ -1,6 +1,7 @@
 r"""Follow a party's events with nothing but confluent-kafka, fastavro and the folder of published schemas.
 
-    python examples/read_events.py --bootstrap localhost:9092 --party acme
+    isthmus topics credentials client --out client.properties
+    python examples/read_events.py --properties client.properties --party acme
 
 or, with another client doing the reading (kcat writes each record's length in four bytes, then the record):
 
@@ -51,11 +52,20 @@ def decode(data: bytes, schemas: Schemas) -> tuple[str, Any]:
     return name, fastavro.schemaless_reader(io.BytesIO(data[10:]), schema, None)
 
 
-def read(bootstrap: str, topic: str, *, follow: bool) -> Iterator[confluent_kafka.Message]:
+def load_connection(bootstrap: str, properties: Path | None) -> dict[str, Any]:
+    """How to reach the broker: by its address alone, or as a file of librdkafka's properties says."""
+    if properties is None:
+        return {"bootstrap.servers": bootstrap}
+    lines = [line.partition("=") for line in properties.read_text(encoding="utf-8").splitlines() if "=" in line]
+    return {name: value for name, _, value in lines}
+
+
+def read(connection: dict[str, Any], topic: str, *, follow: bool) -> Iterator[confluent_kafka.Message]:
     """The topic's records from its beginning; without `follow`, until all that is there now was read."""
     settings = {
-        "bootstrap.servers": bootstrap,
-        "group.id": "examples-read-events",  # Asked for by the library; nothing is committed.
+        **connection,
+        # Asked for by the library; nothing is committed. A broker with rules knows groups by whose they are.
+        "group.id": f"vfl.{connection.get('sasl.username', 'nobody')}.example",
         "enable.auto.commit": False,
         "enable.partition.eof": True,
         # Records of aborted transactions stay in the log: without this a reader sees steps that were never taken.
@@ -65,7 +75,7 @@ def read(bootstrap: str, topic: str, *, follow: bool) -> Iterator[confluent_kafk
     try:
         known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         if not known:
-            raise SystemExit(f"there is no topic {topic} at {bootstrap}")
+            raise SystemExit(f"there is no topic {topic} at {connection['bootstrap.servers']}")
         begin = confluent_kafka.OFFSET_BEGINNING
         consumer.assign([confluent_kafka.TopicPartition(topic, partition, begin) for partition in known])
         unfinished = set(known)
@@ -94,7 +104,10 @@ def print_record(data: bytes | None, schemas: Schemas, **where: int | None) -> N
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="print a party's events as JSON lines")
-    parser.add_argument("--bootstrap", default="localhost:9092", help="broker address")
+    parser.add_argument("--bootstrap", default="localhost:9092", help="address of a broker that lets anybody in")
+    parser.add_argument(
+        "--properties", type=Path, help="from `isthmus topics credentials client`, instead of --bootstrap"
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--party", help="read this party's events topic")
     source.add_argument("--stdin", action="store_true", help="read what `kcat -f '%%R%%s'` writes")
@@ -107,7 +120,8 @@ def main() -> None:
             print_record(sys.stdin.buffer.read(int.from_bytes(length, "big")), schemas)
         return
     topic = f"vfl.job.events.{arguments.party}.v1"
-    for message in read(arguments.bootstrap, topic, follow=arguments.follow):
+    connection = load_connection(arguments.bootstrap, arguments.properties)
+    for message in read(connection, topic, follow=arguments.follow):
         print_record(message.value(), schemas, partition=message.partition(), offset=message.offset())
 
 

@@ -1,6 +1,7 @@
 """Ask for a score and wait for it, with nothing but confluent-kafka, fastavro and two published schemas.
 
-    python examples/score_request.py --bootstrap localhost:9092 --party acme --model credit-risk@live C1001
+    isthmus topics credentials application --out app.properties
+    python examples/score_request.py --properties app.properties --party acme --model credit-risk@live C1001
 
 Prints the outcome as JSON. The steps are those of any client in any language: note where the results end, send the
 request, read on until a record with the request's id as its key comes. It imports nothing from Isthmus.
@@ -57,12 +58,21 @@ def decode(data: bytes, schemas: dict[bytes, Any]) -> dict[str, Any]:
     return result
 
 
-def follow_results(bootstrap: str, topic: str) -> confluent_kafka.Consumer:
+def load_connection(bootstrap: str, properties: Path | None) -> dict[str, Any]:
+    """How to reach the broker: by its address alone, or as a file of librdkafka's properties says."""
+    if properties is None:
+        return {"bootstrap.servers": bootstrap}
+    lines = [line.partition("=") for line in properties.read_text(encoding="utf-8").splitlines() if "=" in line]
+    return {name: value for name, _, value in lines}
+
+
+def follow_results(connection: dict[str, Any], topic: str) -> confluent_kafka.Consumer:
     """A consumer that stands where the topic ends now, in each of its partitions."""
     consumer = confluent_kafka.Consumer(
         {
-            "bootstrap.servers": bootstrap,
-            "group.id": "examples-score-request",  # Asked for by the library; nothing is committed.
+            **connection,
+            # Asked for by the library; nothing is committed. A broker with rules knows groups by whose they are.
+            "group.id": f"vfl.{connection.get('sasl.username', 'nobody')}.example",
             "enable.auto.commit": False,
             # The joiner writes in transactions. Without this a reader sees outcomes that were taken back.
             "isolation.level": "read_committed",
@@ -71,7 +81,7 @@ def follow_results(bootstrap: str, topic: str) -> confluent_kafka.Consumer:
     )
     known = consumer.list_topics(topic, timeout=10).topics[topic].partitions
     if not known:
-        raise SystemExit(f"there is no topic {topic} at {bootstrap}")
+        raise SystemExit(f"there is no topic {topic} at {connection['bootstrap.servers']}")
     places = []
     for partition in known:
         # Asked now and given as a number: "the end" would be looked up later, perhaps after the result has come.
@@ -96,11 +106,11 @@ def ask_end(consumer: confluent_kafka.Consumer, place: confluent_kafka.TopicPart
             return end
 
 
-def send(bootstrap: str, topic: str, request: dict[str, Any]) -> None:
+def send(connection: dict[str, Any], topic: str, request: dict[str, Any]) -> None:
     """Write the request, keyed by its id, and wait until the broker has it."""
     problems: list[str] = []
     # CRC-32 of the key chooses the partition. It is librdkafka's default for keys; a Java client has to be told.
-    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "partitioner": "consistent", "linger.ms": 0})
+    producer = confluent_kafka.Producer({**connection, "partitioner": "consistent", "linger.ms": 0})
     producer.produce(
         topic,
         encode(request, json.loads(REQUEST_SCHEMA.read_text(encoding="utf-8"))),
@@ -110,7 +120,7 @@ def send(bootstrap: str, topic: str, request: dict[str, Any]) -> None:
     if producer.flush(10):
         problems.append("no answer from the broker in 10 s")
     if problems:
-        raise SystemExit(f"{topic} at {bootstrap}: {problems[0]}")
+        raise SystemExit(f"{topic} at {connection['bootstrap.servers']}: {problems[0]}")
 
 
 def await_result(consumer: confluent_kafka.Consumer, request_id: str, until: float) -> dict[str, Any]:
@@ -131,7 +141,10 @@ def await_result(consumer: confluent_kafka.Consumer, request_id: str, until: flo
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="ask for a score")
-    parser.add_argument("--bootstrap", default="localhost:9092", help="broker address of the guest")
+    parser.add_argument("--bootstrap", default="localhost:9092", help="address of a broker that lets anybody in")
+    parser.add_argument(
+        "--properties", type=Path, help="from `isthmus topics credentials application`, instead of --bootstrap"
+    )
     parser.add_argument("--party", required=True, help="the guest")
     parser.add_argument("--model", required=True, help="NAME@ALIAS, NAME (which is NAME@live) or NAME/VERSION")
     parser.add_argument("--deadline-ms", type=int, default=1000, help="milliseconds from now")
@@ -152,9 +165,10 @@ def main() -> None:
             for name, _, value in (one.partition("=") for one in arguments.feature)
         ],
     }
-    consumer = follow_results(arguments.bootstrap, f"vfl.score.results.{arguments.party}.v1")
+    connection = load_connection(arguments.bootstrap, arguments.properties)
+    consumer = follow_results(connection, f"vfl.score.results.{arguments.party}.v1")
     try:
-        send(arguments.bootstrap, f"vfl.score.requests.{arguments.party}.v1", request)
+        send(connection, f"vfl.score.requests.{arguments.party}.v1", request)
         until = time.monotonic() + arguments.deadline_ms / 1000 + GRACE_SECONDS
         result = await_result(consumer, request["request_id"], until)
     finally:

@@ -1,6 +1,7 @@
 """Start a job with nothing but confluent-kafka, fastavro and one published schema.
 
-    python examples/submit_job.py --bootstrap localhost:9092 --job-id churn-1 spec.json
+    isthmus topics credentials client --out client.properties
+    python examples/submit_job.py --properties client.properties --job-id churn-1 spec.json
 
 `spec.json` holds a `JobSpec`; what has a default in the schema may be left out:
 
@@ -37,23 +38,34 @@ def encode(value: dict[str, Any], schema: dict[str, Any]) -> bytes:
     return MARKER + crc + body.getvalue()
 
 
-def submit(bootstrap: str, topic: str, job_id: str, data: bytes) -> None:
+def load_connection(bootstrap: str, properties: Path | None) -> dict[str, Any]:
+    """How to reach the broker: by its address alone, or as a file of librdkafka's properties says."""
+    if properties is None:
+        return {"bootstrap.servers": bootstrap}
+    lines = [line.partition("=") for line in properties.read_text(encoding="utf-8").splitlines() if "=" in line]
+    return {name: value for name, _, value in lines}
+
+
+def submit(connection: dict[str, Any], topic: str, job_id: str, data: bytes) -> None:
     """Write the command, keyed by the job's id, and wait until the broker has it."""
     problems: list[str] = []
-    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True})
+    producer = confluent_kafka.Producer({**connection, "enable.idempotence": True})
     producer.produce(
         topic, data, job_id, on_delivery=lambda error, _: problems.append(error.str()) if error is not None else None
     )
     if producer.flush(30):
         problems.append("no answer from the broker in 30 s")
     if problems:
-        raise SystemExit(f"{topic} at {bootstrap}: {problems[0]}")
+        raise SystemExit(f"{topic} at {connection['bootstrap.servers']}: {problems[0]}")
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="submit a job")
-    parser.add_argument("--bootstrap", default="localhost:9092", help="broker address of the guest")
+    parser.add_argument("--bootstrap", default="localhost:9092", help="address of a broker that lets anybody in")
+    parser.add_argument(
+        "--properties", type=Path, help="from `isthmus topics credentials client`, instead of --bootstrap"
+    )
     parser.add_argument("--job-id", required=True, help="a new id: letters, digits, '-', '_' and '.'")
     parser.add_argument("spec", type=Path, help="JSON file with a JobSpec")
     arguments = parser.parse_args()
@@ -61,7 +73,7 @@ def main() -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     data = encode({"job_id": arguments.job_id, "spec": spec}, schema)
     topic = f"vfl.job.commands.{spec['guest']['party']}.v1"
-    submit(arguments.bootstrap, topic, arguments.job_id, data)
+    submit(load_connection(arguments.bootstrap, arguments.properties), topic, arguments.job_id, data)
     sys.stdout.write(f"{arguments.job_id}: submitted to {topic}\n")
 
 

@@ -125,7 +125,12 @@ def _rights(party: str, peers: tuple[str, ...]) -> set[Rule]:
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
     rules |= _stage_rules(party, COHORT, ())
     rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
-    return rules | _scoring_rules(party, peers)
+    rules |= _scoring_rules(party, peers)
+    # Groups are named after who is in them: `vfl.acme.train.v1`, `vfl.acme.application.reports`, ...
+    return rules | {
+        Rule(principal, Operation.READ, Resource.GROUP, f"vfl.{principal}.", is_prefix=True)
+        for principal in {rule.principal for rule in rules}
+    }
 
 
 def _stage_rules(party: str, stage: str, peers: tuple[str, ...]) -> set[Rule]:
@@ -144,7 +149,6 @@ def _stage_rules(party: str, stage: str, peers: tuple[str, ...]) -> set[Rule]:
         writes.add(registry_topic(party))
     rules = {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
     rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
-    rules.add(Rule(principal, Operation.READ, Resource.GROUP, group_id(stage, party)))
     # One transactional id a slot: `vfl.acme.train.0`, `vfl.acme.train.1`, ...
     slots = f"vfl.{party}.{stage}."
     for operation in (Operation.WRITE, Operation.DESCRIBE):
@@ -159,7 +163,6 @@ def _view_rules(party: str) -> set[Rule]:
         # It restores itself from what it wrote.
         Rule(principal, Operation.READ, Resource.TOPIC, view_topic(party)),
         Rule(principal, Operation.WRITE, Resource.TOPIC, view_topic(party)),
-        Rule(principal, Operation.READ, Resource.GROUP, group_id(VIEW, party)),
     }
 
 
@@ -196,8 +199,6 @@ def _scoring_rules(party: str, peers: tuple[str, ...]) -> set[Rule]:
         principal = principal_name(party, process)
         rules |= {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
         rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
-        if process in SCORING:
-            rules.add(Rule(principal, Operation.READ, Resource.GROUP, group_id(process, party)))
     # An alias is set by whoever may submit jobs.
     client = principal_name(party, CLIENT)
     rules |= {Rule(client, operation, Resource.TOPIC, serving) for operation in (Operation.READ, Operation.WRITE)}

@@ -51,6 +51,7 @@ from producers.topic_reader import (
 )
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
+from streams.engine.kafka_settings import reading_group
 
 #: What `isthmus party run` runs.
 STAGES: tuple[str, ...] = (*Stage, COHORT)
@@ -206,7 +207,7 @@ def _unread(connection: Connection, positions: list[TopicPartition]) -> dict[str
     consumer = Consumer(
         {
             **connection,
-            "group.id": "isthmus-lag",
+            "group.id": reading_group(connection),
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "isolation.level": "read_committed",

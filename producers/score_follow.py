@@ -12,7 +12,7 @@ from producers.score_recall import ask_ends
 from producers.topic_reader import POLL_SECONDS, QUIET, check_topics
 from schemas.codec import DecodeError, decode
 from schemas.scoring import ScoreJoined
-from streams.engine.kafka_settings import CLIENT, READER
+from streams.engine.kafka_settings import CLIENT, READER, reading_group
 
 
 def is_of(result: ScoreJoined, model: str | None) -> bool:
@@ -35,7 +35,7 @@ def follow_results(
     """
     topic = results_topic(party)
     partitions = check_topics(connection, (topic,))[topic]
-    reading = {**connection, **CLIENT, **READER, "group.id": "isthmus-score-watch", "fetch.wait.max.ms": 50}
+    reading = {**connection, **CLIENT, **READER, "group.id": reading_group(connection), "fetch.wait.max.ms": 50}
     consumer = Consumer(reading, logger=QUIET)
     told = 0
     try:

@@ -16,7 +16,7 @@ from producers.score_recall import RecalledResults, ask_ends, read_back
 from producers.topic_reader import ANSWER_SECONDS, QUIET, BrokerUnavailableError, check_topics
 from schemas.codec import DecodeError, decode, encode
 from schemas.scoring import Purpose, ScoreJoined, ScoreRequested
-from streams.engine.kafka_settings import CLIENT, PRODUCER, READER
+from streams.engine.kafka_settings import CLIENT, PRODUCER, READER, reading_group
 
 #: How long a look for deadlines and delivery failures can wait for the next result.
 LOOK_SECONDS = 0.02
@@ -56,14 +56,14 @@ class _Pending:
 class ScoreLink:
     """Sends requests of one party and hands each its result. Any thread may call it."""
 
-    def __init__(self, party: str, connection: Connection, group: str = "isthmus-score-client") -> None:
+    def __init__(self, party: str, connection: Connection) -> None:
         """Begins to follow the results at their end. Raises `BrokerUnavailableError`."""
         self._servers = connection["bootstrap.servers"]
         self._requests, self._results = requests_topic(party), results_topic(party)
         counts = check_topics(connection, (self._requests, self._results))
         self._partitions = counts[self._results]
-        # A consumer must name a group even if it never joins one and never commits.
-        self._reading = {**connection, **CLIENT, **READER, "group.id": group, "fetch.wait.max.ms": 50}
+        self._reading = {**connection, **CLIENT, **READER, "fetch.wait.max.ms": 50}
+        self._reading["group.id"] = reading_group(connection)
         self._lock = threading.Lock()
         self._pending: dict[bytes, _Pending] = {}
         self._deadlines: list[tuple[float, bytes]] = []

@@ -18,6 +18,7 @@ from infra.connection import Connection, connect_as
 from infra.settings import PartySettings
 from schemas.codec import DecodeError, decode
 from schemas.record import Record
+from streams.engine.kafka_settings import reading_group
 
 #: An idle broker answers within milliseconds; one that has just restarted may need some seconds to elect leaders.
 ANSWER_SECONDS = 10.0
@@ -139,8 +140,7 @@ class TopicReader:
         self._consumer = Consumer(
             {
                 **connection,
-                # A consumer must name a group even if it never joins one and never commits.
-                "group.id": "isthmus-reader",
+                "group.id": reading_group(connection),
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from streams.engine.errors import LogUnavailableError
 from streams.engine.kafka_errors import text_of
-from streams.engine.kafka_settings import STATE_READER, KafkaTimeouts
+from streams.engine.kafka_settings import STATE_READER, KafkaTimeouts, reading_group
 from streams.engine.ports import NotYetError, TopicPartition
 
 _log = logging.getLogger(__name__)
@@ -98,8 +98,7 @@ class KafkaReader:
                 **self._base,
                 **STATE_READER,
                 "isolation.level": isolation,
-                # It never joins and never commits; librdkafka wants a name all the same.
-                "group.id": "isthmus-state-reader",
+                "group.id": reading_group(self._base),
             }
         )
 

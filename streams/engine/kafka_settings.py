@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -89,6 +90,15 @@ PRODUCER: dict[str, Any] = {
     "message.max.bytes": 1_048_576,
     "queue.buffering.max.kbytes": 262_144,
 }
+
+
+def reading_group(connection: Mapping[str, Any]) -> str:
+    """The group that a consumer names which never joins one and never commits.
+
+    librdkafka wants a name all the same, and looks for its coordinator, for which a broker with rules wants a right:
+    every principal has it for the groups that are named after it (`infra/access.py`).
+    """
+    return f"vfl.{connection['sasl.username']}.reader" if "sasl.username" in connection else "isthmus-reader"
 
 
 def member_properties(membership: Membership, timeouts: KafkaTimeouts) -> dict[str, Any]:

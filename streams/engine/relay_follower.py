@@ -12,7 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 
 from streams.engine.errors import LogUnavailableError
 from streams.engine.kafka_errors import text_of
-from streams.engine.kafka_settings import CLIENT, STATE_READER
+from streams.engine.kafka_settings import CLIENT, STATE_READER, reading_group
 from streams.engine.ports import InputRecord
 
 _log = logging.getLogger(__name__)
@@ -50,8 +50,7 @@ class TopicFollower:
                 **properties,
                 "bootstrap.servers": bootstrap_servers,
                 "client.id": client_id,
-                # It never joins and never commits; librdkafka wants a name all the same.
-                "group.id": "isthmus-follower",
+                "group.id": reading_group(properties),
                 "logger": _log,
             }
         )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
@@ -19,7 +23,17 @@ from confluent_kafka import (
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AclOperation, AdminClient
 
-from infra.access import CLIENT, OPERATOR, Operation, Resource, Rule, access_rules, principal_name, roles_of
+from infra.access import (
+    APPLICATION,
+    CLIENT,
+    OPERATOR,
+    Operation,
+    Resource,
+    Rule,
+    access_rules,
+    principal_name,
+    roles_of,
+)
 from infra.access_admin import apply_rules, grant_access, revoke
 from infra.broker import EmbeddedBroker, run_tool
 from infra.broker.certificates import CA, prepare_certificates
@@ -29,6 +43,7 @@ from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
 from infra.topic_admin import create_topics
 from infra.topics import exchange_topic, group_id, party_topics, registry_topic
+from producers.cli import main as cli
 from producers.topic_reader import QUIET, BrokerUnavailableError, check_topics
 from schemas.jobs import Stage
 
@@ -83,8 +98,7 @@ class Scene:
 
     @property
     def groups(self) -> list[str]:
-        rules = self.rules()
-        return sorted({rule.name for rule in rules if rule.resource is Resource.GROUP} | {"somebody-elses"})
+        return [group_id(role, party) for party in self.settings for role in roles_of(party)] + ["somebody-elses"]
 
     def rules(self) -> list[Rule]:
         return [rule for name, each in self.settings.items() for rule in access_rules(name, each.peers)]
@@ -109,7 +123,9 @@ def test_the_broker_allows_what_the_catalogue_says_and_nothing_else(scene: Scene
         if rule.resource is Resource.TRANSACTIONAL_ID:
             continue
         implied = {Operation.DESCRIBE} if rule.operation in (Operation.READ, Operation.WRITE) else set()
-        expected |= {(rule.principal, rule.name, operation) for operation in {rule.operation, *implied}}
+        names = [group for group in scene.groups if group.startswith(rule.name)] if rule.is_prefix else [rule.name]
+        assert names, rule
+        expected |= {(rule.principal, name, operation) for operation in {rule.operation, *implied} for name in names}
     found: set[Right] = set()
     principals = _principals(scene)
     for party, role in principals:
@@ -128,6 +144,32 @@ def test_the_stock_tool_shows_the_rules_to_the_administrator(scene: Scene) -> No
     assert f"name={exchange_topic(Stage.TRAIN, globex)}, patternType=LITERAL" in shown
     assert f"name=vfl.{acme}.{Stage.TRAIN}., patternType=PREFIXED" in shown
     assert exchange_topic(Stage.ALIGN, globex) not in shown
+
+
+def test_a_program_of_somebody_else_gets_in_with_the_file_that_was_made_for_it(scene: Scene, tmp_path: Path) -> None:
+    """The examples, which import nothing of Isthmus, as client of jobs and as application."""
+    acme, _ = scene.members
+    files = {role: tmp_path / f"{role}.properties" for role in (CLIENT, APPLICATION)}
+    home = str(scene.settings[acme].home)
+    for role, file in files.items():
+        made = CliRunner().invoke(cli, ["topics", "credentials", role, "--out", str(file), "--home", home])
+        assert made.exit_code == 0, made.output
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert str(connect_as(scene.settings[acme], role)["sasl.password"]) not in made.output
+    spec = tmp_path / "spec.json"
+    spec.write_text(json.dumps({"name": "x", "guest": {"party": acme, "dataset": "x"}, "label": "y", "hosts": []}))
+    assert "submitted" in _run("submit_job", files[CLIENT], "--job-id", "one", str(spec)).stdout
+    assert _run("read_events", files[CLIENT], "--party", acme).returncode == 0
+    asked = ("--party", acme, "--model", "m", "--deadline-ms", "1", "someone")
+    assert "no outcome of request" in _run("score_request", files[APPLICATION], *asked).stderr
+    # Each file is good for its own part only.
+    assert "authorization failed" in _run("submit_job", files[APPLICATION], "--job-id", "two", str(spec)).stderr
+    assert _run("score_request", files[CLIENT], *asked).returncode != 0
+
+
+def _run(example: str, properties: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"examples.{example}", "--properties", str(properties), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS * 2)
 
 
 def _admin_address(scene: Scene) -> str:

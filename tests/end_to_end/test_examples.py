@@ -98,7 +98,9 @@ def test_a_job_is_submitted_and_events_are_read_on_a_real_broker(
     spec_file = tmp_path / "spec.json"
     spec_file.write_text(json.dumps(SPEC | {"guest": {"party": party, "dataset": "customers"}}))
     run("submit_job.py", "--bootstrap", broker.bootstrap, "--job-id", "j", str(spec_file))
-    (found,) = examples.read_events.read(broker.bootstrap, commands_topic("job", party), follow=False)
+    (found,) = examples.read_events.read(
+        {"bootstrap.servers": broker.bootstrap}, commands_topic("job", party), follow=False
+    )
     submitted = decode(found.value() or b"")
     assert isinstance(submitted, SubmitJob)
     assert (submitted.job_id, found.key(), submitted.spec.guest.party) == ("j", b"j", party)

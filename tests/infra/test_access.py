@@ -22,6 +22,7 @@ from infra.topics import (
     Kind,
     answers_topic,
     exchange_topic,
+    group_id,
     party_topics,
     questions_topic,
     statements_topic,
@@ -90,7 +91,7 @@ def test_the_view_reads_events_and_writes_itself_alone() -> None:
         (Operation.READ, Resource.TOPIC, "vfl.job.events.acme.v1"),
         (Operation.READ, Resource.TOPIC, "vfl.job.view.acme.v1"),
         (Operation.WRITE, Resource.TOPIC, "vfl.job.view.acme.v1"),
-        (Operation.READ, Resource.GROUP, "vfl.acme.view.v1"),
+        (Operation.READ, Resource.GROUP, "vfl.acme.view."),
     }
     assert _allowed(Operation.WRITE, "vfl.job.view.acme.v1") == {"acme.view"}
 
@@ -127,7 +128,9 @@ def test_a_process_may_use_its_own_group_and_transactional_ids_only() -> None:
             assert rule.is_prefix
             assert rule.name == f"vfl.{party}.{process}."
         elif rule.resource is Resource.GROUP and rule.operation is Operation.READ:
-            assert rule.name == f"vfl.{party}.{process}.v1"
+            assert rule.is_prefix
+            assert rule.name == f"vfl.{party}.{process}."
+            assert group_id(process, party).startswith(rule.name)
 
 
 def test_no_party_is_the_beginning_of_another_in_a_prefix_rule() -> None:
