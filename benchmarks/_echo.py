@@ -12,6 +12,7 @@ from types import FrameType
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from infra.broker.configuration import read_properties
 from infra.object_store import DirectoryStore
 from infra.topics import (
     commands_topic,
@@ -20,7 +21,6 @@ from infra.topics import (
     exchange_topic,
     group_id,
     job_audit_topic,
-    registry_topic,
     state_topic,
     transactional_id,
 )
@@ -113,7 +113,7 @@ def echo_topics(party: str) -> StageTopics:
         exchange=exchange_topic(STAGE, party),
         state=state_topic(STAGE, party),
         events=events_topic(party),
-        registry=registry_topic(party),
+        registry="",
         dead_letter=dead_letter_topic(party),
         audit=job_audit_topic(party),
         exchange_of=partial(exchange_topic, STAGE),
@@ -131,13 +131,15 @@ def echo_keyring(party: str) -> Keyring:
 
 
 def run_party(party: str, bootstrap: str, folder: Path, membership: Membership = Membership.STATIC) -> None:
-    """One party's process, until SIGTERM."""
+    """One party's process, until SIGTERM. A broker that is guarded needs `<party>.properties` in the folder."""
     register_records()
+    properties = folder / f"{party}.properties"
     log = KafkaLog(
         bootstrap,
         echo_topics(party),
         group_id=group_id(STAGE, party),
         transactional_id=transactional_id(STAGE, party, 0),
+        properties=read_properties(properties) if properties.exists() else {},
         membership=membership,
     )
     process = StageProcess(

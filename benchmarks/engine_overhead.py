@@ -7,11 +7,13 @@ that Kafka itself can do: two plain hops without transactions, state or encrypti
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,12 @@ import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from benchmarks._echo import GUEST, HOST, EchoRound, EchoStart, register_records
+from benchmarks._echo import GUEST, HOST, STAGE, EchoRound, EchoStart, register_records
+from infra.access import access_rules, principal_name
+from infra.access_admin import apply_rules, set_passwords
 from infra.broker import EmbeddedBroker
+from infra.broker.configuration import render_properties
+from infra.connection import MECHANISM
 from infra.topic_admin import create_topics
 from infra.topics import commands_topic, events_topic, exchange_topic, party_topics
 from schemas.codec import decode, encode
@@ -33,37 +39,62 @@ DEADLINE_SECONDS = 120.0
 
 
 def run() -> dict[str, Any]:
-    """Milliseconds a round, and two plain hops."""
+    """Milliseconds a round, on a guarded broker and on an open one, and two plain hops on an open one."""
     register_records()
-    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_open=True) as broker:
-        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-        for party in (GUEST, HOST):
+    guarded, _ = _measure(is_open=False)
+    rounds, plain = _measure(is_open=True)
+    return {
+        "rounds": len(rounds),
+        "engine_ms": _percentiles(guarded),
+        "limit_ms": LIMIT_MS,
+        "engine_open_ms": _percentiles(rounds),
+        "plain_kafka_ms": _percentiles(plain),
+        "ratio_p50": float(np.median(rounds) / np.median(plain)),
+        "ratio_guarded_p50": float(np.median(guarded) / np.median(rounds)),
+    }
+
+
+def _measure(*, is_open: bool) -> tuple[list[float], list[float]]:
+    with tempfile.TemporaryDirectory() as name, EmbeddedBroker(Path(name) / "broker", is_open=is_open) as broker:
+        admin = AdminClient(broker.admin_connection)
+        for party, peer in ((GUEST, HOST), (HOST, GUEST)):
             create_topics(admin, party_topics(party))
-        plain = _plain_rounds(broker.bootstrap)
+            if not is_open:
+                _let_in(admin, broker, party, peer, Path(name))
+        plain = _plain_rounds(broker.bootstrap) if is_open else []
         parties = [
             subprocess.Popen([sys.executable, "-m", "benchmarks._echo", party, broker.bootstrap, name])
             for party in (GUEST, HOST)
         ]
         try:
-            rounds = _engine_rounds(broker.bootstrap)
+            return _engine_rounds(broker.admin_connection), plain
         finally:
             for process in parties:
                 process.terminate()
                 process.wait()
-    return {
-        "rounds": len(rounds),
-        "engine_ms": _percentiles(rounds),
-        "limit_ms": LIMIT_MS,
-        "plain_kafka_ms": _percentiles(plain),
-        "ratio_p50": float(np.median(rounds) / np.median(plain)),
+
+
+def _let_in(admin: AdminClient, broker: EmbeddedBroker, party: str, peer: str, folder: Path) -> None:
+    """The stage's principal and its rights, as at any party."""
+    password = secrets.token_urlsafe()
+    set_passwords(admin, party, {STAGE: password})
+    apply_rules(admin, party, access_rules(party, (peer,)))
+    connection = {
+        "bootstrap.servers": broker.bootstrap,
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": MECHANISM,
+        "sasl.username": principal_name(party, STAGE),
+        "sasl.password": password,
+        "ssl.ca.location": str(broker.ca_file),
     }
+    (folder / f"{party}.properties").write_text(render_properties(connection), encoding="utf-8")
 
 
-def _engine_rounds(bootstrap: str) -> list[float]:
+def _engine_rounds(connection: Mapping[str, Any]) -> list[float]:
     """Milliseconds between the events of successive rounds."""
-    events = _reader(bootstrap, events_topic(GUEST))
-    producer = Producer({"bootstrap.servers": bootstrap})
-    producer.produce(commands_topic("align", GUEST), encode(EchoStart("echo", ROUNDS + WARM_UP)), b"echo")
+    events = _reader(connection, events_topic(GUEST))
+    producer = Producer(dict(connection))
+    producer.produce(commands_topic(STAGE, GUEST), encode(EchoStart("echo", ROUNDS + WARM_UP)), b"echo")
     producer.flush()
     seen: list[float] = []
     deadline = time.monotonic() + DEADLINE_SECONDS
@@ -82,7 +113,7 @@ def _plain_rounds(bootstrap: str) -> list[float]:
     ended = threading.Event()
 
     def answer() -> None:
-        reader = _reader(bootstrap, exchange_topic("evaluate", HOST))
+        reader = _reader({"bootstrap.servers": bootstrap}, exchange_topic("evaluate", HOST))
         producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
         while not ended.is_set():
             message = reader.poll(0.1)
@@ -94,7 +125,7 @@ def _plain_rounds(bootstrap: str) -> list[float]:
 
     thread = threading.Thread(target=answer)
     thread.start()
-    reader = _reader(bootstrap, exchange_topic("evaluate", GUEST))
+    reader = _reader({"bootstrap.servers": bootstrap}, exchange_topic("evaluate", GUEST))
     producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
     times = [time.perf_counter() * 1000]
     while len(times) <= ROUNDS + WARM_UP:
@@ -110,10 +141,10 @@ def _plain_rounds(bootstrap: str) -> list[float]:
     return np.diff(times[WARM_UP:]).tolist()
 
 
-def _reader(bootstrap: str, topic: str) -> Consumer:
+def _reader(connection: Mapping[str, Any], topic: str) -> Consumer:
     """From the first record of every partition on."""
     consumer = Consumer(
-        {"bootstrap.servers": bootstrap, "group.id": "benchmark", "auto.offset.reset": "earliest"}
+        {**connection, "group.id": "benchmark", "auto.offset.reset": "earliest"}
         | {"isolation.level": "read_committed", "enable.auto.commit": False}
     )
     partitions = consumer.list_topics(topic, 10).topics[topic].partitions
