@@ -12,8 +12,8 @@ from types import FrameType
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from infra.broker.configuration import read_properties
 from infra.object_store import DirectoryStore
+from infra.properties import read_properties
 from infra.topics import (
     commands_topic,
     dead_letter_topic,
@@ -26,6 +26,7 @@ from infra.topics import (
 )
 from schemas.catalogue import register
 from schemas.record import Record
+from streams import kem
 from streams.engine.agreement import Agreement
 from streams.engine.kafka_log import KafkaLog
 from streams.engine.kafka_settings import Membership
@@ -127,7 +128,11 @@ def echo_keyring(party: str) -> Keyring:
     private = {GUEST: b"g" * 32, HOST: b"h" * 32}
     peer = HOST if party == GUEST else GUEST
     public = X25519PrivateKey.from_private_bytes(private[peer]).public_key().public_bytes_raw()
-    return Keyring(party, Agreement(private[party], {peer: public}, b"m" * 32), b"s" * 32)
+    return Keyring(
+        party,
+        Agreement(private[party], {peer: public}, b"m" * 32, private[party], {peer: kem.public_key_of(private[peer])}),
+        b"s" * 32,
+    )
 
 
 def run_party(party: str, bootstrap: str, folder: Path, membership: Membership = Membership.STATIC) -> None:

@@ -25,8 +25,8 @@ from benchmarks._echo import GUEST, HOST, STAGE, EchoRound, EchoStart, register_
 from infra.access import access_rules, principal_name
 from infra.access_admin import apply_rules, set_passwords
 from infra.broker import EmbeddedBroker
-from infra.broker.configuration import render_properties
 from infra.connection import MECHANISM
+from infra.properties import render_properties
 from infra.topic_admin import create_topics
 from infra.topics import commands_topic, events_topic, exchange_topic, party_topics
 from schemas.codec import decode, encode

@@ -20,10 +20,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 from benchmarks._timing import seconds_per_item
 from schemas.codec import decode, encode
 from schemas.envelope import SealedRecord, SealedState
+from streams import kem
 from streams.engine.agreement import Agreement
 from streams.engine.chunks import CHUNK_BYTES
 from streams.engine.messages import MessageSeal
-from streams.engine.seal import NONCE_BYTES, Keyring, Stream
+from streams.engine.seal import Keyring, Stream
+from streams.engine.storage_seal import NONCE_BYTES
 
 BANK, SHOP = "bank", "shop"
 TOPIC = "vfl.score.questions.shop.v1"
@@ -85,7 +87,11 @@ def _cipher_alone(content: bytes) -> Callable[[], object]:
 def _keyring(party: str, peer: str) -> Keyring:
     private = {BANK: b"b" * 32, SHOP: b"s" * 32}
     public = X25519PrivateKey.from_private_bytes(private[peer]).public_key().public_bytes_raw()
-    return Keyring(party, Agreement(private[party], {peer: public}, b"m" * 32), b"k" * 32)
+    return Keyring(
+        party,
+        Agreement(private[party], {peer: public}, b"m" * 32, private[party], {peer: kem.public_key_of(private[peer])}),
+        b"k" * 32,
+    )
 
 
 def _envelope(value: bytes) -> SealedRecord:

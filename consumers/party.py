@@ -47,7 +47,13 @@ def make_keyring(secrets: PartySecrets) -> Keyring:
     if secrets.federation is None:
         return Keyring(secrets.party, Agreement(secrets.pair.private_key, {}), secrets.storage_secret)
     current, *others = (
-        Agreement(version.pair.private_key, version.peer_keys(secrets.peers), version.manifest.digest)
+        Agreement(
+            version.pair.private_key,
+            version.peer_keys(secrets.peers),
+            version.manifest.digest,
+            version.pair.kem_seed,
+            version.peer_kem_keys(secrets.peers),
+        )
         for version in secrets.versions
     )
     naming = Agreement(secrets.keys.naming_key, secrets.federation.naming_keys(secrets.peers))

@@ -41,6 +41,11 @@ class Version:
         found = ((peer, self.manifest.member(peer)) for peer in peers)
         return {peer: bytes.fromhex(member.key) for peer, member in found if member is not None}
 
+    def peer_kem_keys(self, peers: tuple[str, ...]) -> dict[str, bytes]:
+        """Keys for encapsulation of those of `peers` that are members."""
+        found = ((peer, self.manifest.member(peer)) for peer in peers)
+        return {peer: bytes.fromhex(member.kem_key) for peer, member in found if member is not None}
+
 
 @dataclass(frozen=True)
 class Federation:
@@ -93,7 +98,7 @@ def load_federation(settings: PartySettings, keys: OwnKeys, code: str, now: date
             f"{settings.home / 'keys'}: restore that folder, or make new keys with `isthmus federation rotate`"
         )
     mine = versions[current.version]
-    if (own.signing_key, own.naming_key) != (mine.pair.verifying_key.hex(), keys.public_naming_key.hex()):
+    if (own.kem_key, own.signing_key, own.naming_key) != public_keys(keys, mine.pair):
         raise ManifestError(
             f"{describe(current)} and the keys in {settings.home / 'keys'} do not belong together: restore that folder"
         )
@@ -147,11 +152,17 @@ def own_member(settings: PartySettings, keys: OwnKeys, pair: KeyPair) -> Member:
     return Member(
         party=settings.party,
         key=pair.public_key.hex(),
+        kem_key=pair.kem_key.hex(),
         signing_key=pair.verifying_key.hex(),
         naming_key=keys.public_naming_key.hex(),
         topics=door_topics(settings.party),
         questions_per_second=settings.score.quota_per_second,
     )
+
+
+def public_keys(keys: OwnKeys, pair: KeyPair) -> tuple[str, str, str]:
+    """What stands in the entry of a party beside the sealing key: for encapsulation, for signing, for tokens."""
+    return pair.kem_key.hex(), pair.verifying_key.hex(), keys.public_naming_key.hex()
 
 
 def door_topics(party: str) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from infra.federation import DRAFT, FOLDER, door_topics, own_member, read_draft, read_file, read_installed
+from infra.federation import (
+    DRAFT,
+    FOLDER,
+    door_topics,
+    own_member,
+    public_keys,
+    read_draft,
+    read_file,
+    read_installed,
+)
 from infra.manifest import (
     Manifest,
     ManifestError,
@@ -210,8 +219,8 @@ def _advance(settings: PartySettings, keys: OwnKeys, signed: SignedManifest, for
     if own is None:
         raise ManifestError(f"{describe(manifest)} has no entry of {settings.party!r}: it was removed, or never joined")
     pair = keys.pair_with(bytes.fromhex(own.key))
-    expected = None if pair is None else (pair.verifying_key.hex(), keys.public_naming_key.hex())
-    if pair is None or (own.signing_key, own.naming_key, own.topics) != (*(expected or ()), door_topics(own.party)):
+    keys_of_own = (own.kem_key, own.signing_key, own.naming_key)
+    if pair is None or keys_of_own != public_keys(keys, pair) or own.topics != door_topics(own.party):
         raise ManifestError(
             f"{describe(manifest)} has an entry of {settings.party!r} that this party did not make: do not use the file"
         )

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from infra.public_keys import parse_sealing_key, parse_signing_key
+from infra.public_keys import parse_kem_key, parse_sealing_key, parse_signing_key
 from infra.strict_yaml import Strict
 from infra.topics import check_party_name
 from schemas.jobs import Privacy
@@ -42,6 +42,8 @@ class Member(Strict):
     party: str
     #: X25519: what is sealed for the party.
     key: str
+    #: ML-KEM-768 and X25519: keys of epochs for the party, which a quantum computer does not open either.
+    kem_key: str
     #: Ed25519: what the party has signed.
     signing_key: str
     #: X25519: tokens of persons. It stays when the other keys are replaced, for tokens outlive them.
@@ -62,6 +64,11 @@ class Member(Strict):
     def _seals(cls, value: str) -> str:
         return parse_sealing_key(value).hex()
 
+    @field_validator("kem_key")
+    @classmethod
+    def _encapsulates(cls, value: str) -> str:
+        return parse_kem_key(value).hex()
+
     @field_validator("signing_key")
     @classmethod
     def _signs(cls, value: str) -> str:
@@ -70,7 +77,7 @@ class Member(Strict):
     @property
     def fingerprint(self) -> str:
         """128 bits of SHA-256 over name and keys, in groups of four digits: what people compare on the phone."""
-        keys = bytes.fromhex(self.key + self.signing_key + self.naming_key)
+        keys = bytes.fromhex(self.key + self.kem_key + self.signing_key + self.naming_key)
         digest = hashlib.sha256(_FINGERPRINT + self.party.encode() + b"\0" + keys).hexdigest()
         return "-".join(digest[start : start + 4] for start in range(0, 32, 4))
 
@@ -120,7 +127,11 @@ class Manifest(Strict):
             raise ValueError("invited are not in the order of their names, each once, none a member")
         for name in self.invited:
             check_party_name(name)
-        keys = [key for member in self.members for key in (member.key, member.signing_key, member.naming_key)]
+        keys = [
+            key
+            for member in self.members
+            for key in (member.key, member.kem_key, member.signing_key, member.naming_key)
+        ]
         if len(set(keys)) != len(keys):
             raise ValueError("a key occurs twice: every party has its own")
         if self.valid_until <= self.valid_from:

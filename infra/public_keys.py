@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from streams import kem
+
 KEY_BYTES = 32
 #: Encodings of the points of small order of Ed25519, without the sign bit.
 SMALL_ORDER = frozenset(
@@ -28,6 +30,16 @@ def parse_sealing_key(text: str) -> bytes:
         X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
     except ValueError:
         raise ValueError("is a key that protects nothing: anybody knows what is shared with it") from None
+    return key
+
+
+def parse_kem_key(text: str) -> bytes:
+    """A key for encapsulation (`streams/kem.py`) in hexadecimal digits. Raises `ValueError`."""
+    try:
+        key = bytes.fromhex(text)
+    except ValueError:
+        raise ValueError("is not hexadecimal, as keys for encapsulation are written here") from None
+    kem.check_public_key(key)
     return key
 
 

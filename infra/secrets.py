@@ -1,11 +1,12 @@
 """A party's keys, as files that only it can read. They never travel; what travels is the manifest (`federation.py`).
 
 <home>/keys/party.key       X25519 private key, for sealing      mode 0600
+<home>/keys/kem.key         seed of the key to which keys of epochs are sealed (`streams/kem.py`)   mode 0600
 <home>/keys/signing.key     Ed25519 private key, for manifests and statements of account   mode 0600
 <home>/keys/master.secret   32 bytes, source of all randomness of the party's jobs (docs/decisions/0006)   mode 0600
 
-A party that replaces its keys gets party-2.key and signing-2.key beside them, and so on: which ones are in force the
-manifest says, by the public keys in it.
+A party that replaces its keys gets party-2.key, kem-2.key and signing-2.key beside them, and so on: which ones are in
+force the manifest says, by the public keys in it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from infra.passphrase import SALT_BYTES, is_sealed, open_key, seal_key
 from infra.public_keys import KEY_BYTES, SecretsError
 from infra.topics import check_party_name
+from streams import kem
 
 #: Whoever else may read a secret file.
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -39,6 +41,7 @@ class KeyPair:
 
     private_key: bytes = field(repr=False)
     signing_key: bytes = field(repr=False)
+    kem_seed: bytes = field(repr=False)
 
     @property
     def public_key(self) -> bytes:
@@ -49,6 +52,11 @@ class KeyPair:
     def verifying_key(self) -> bytes:
         """Ed25519."""
         return Ed25519PrivateKey.from_private_bytes(self.signing_key).public_key().public_bytes_raw()
+
+    @property
+    def kem_key(self) -> bytes:
+        """ML-KEM-768 and X25519, see `streams/kem.py`."""
+        return kem.public_key_of(self.kem_seed)
 
     def sign(self, message: bytes) -> bytes:
         """The Ed25519 signature; equal messages give equal signatures."""
@@ -110,7 +118,7 @@ def create_secrets(
             f"{folder} exists already and is not replaced: without these keys no past job can be opened again. Use "
             "them, or choose another --home"
         )
-    names = ("party.key", "signing.key", "master.secret")
+    names = ("party.key", "kem.key", "signing.key", "master.secret")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made under another name (mode 0700), so that a crash leaves all files or none.
@@ -135,9 +143,10 @@ def add_pair(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys
     folder, number = home.absolute() / "keys", len(keys.pairs) + 1
     try:
         # The generation counts when its sealing key is there: that one is written last.
-        (folder / _file_name("signing", number)).unlink(missing_ok=True)
+        for kind in ("signing", "kem"):
+            (folder / _file_name(kind, number)).unlink(missing_ok=True)
         salt = secrets.token_bytes(SALT_BYTES)
-        for kind in ("signing", "party"):
+        for kind in ("signing", "kem", "party"):
             name = _file_name(kind, number)
             _write_line(folder / name, _line(secrets.token_bytes(KEY_BYTES), name, passphrase, salt), is_unsafe=False)
     except OSError as error:
@@ -175,8 +184,9 @@ def load_keys(home: Path, party: str, passphrase: bytes | None = None) -> OwnKey
     for number in range(1, max(1, *_generations(folder)) + 1):
         private_key, private_unsafe = _read_secret(folder / _file_name("party", number), passphrase)
         signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number), passphrase)
-        pairs.append(KeyPair(private_key, signing_key))
-        is_unsafe = is_unsafe or private_unsafe or signing_unsafe
+        kem_seed, kem_unsafe = _read_secret(folder / _file_name("kem", number), passphrase)
+        pairs.append(KeyPair(private_key, signing_key, kem_seed))
+        is_unsafe = is_unsafe or private_unsafe or signing_unsafe or kem_unsafe
     return OwnKeys(party, tuple(pairs), master_secret, is_unsafe)
 
 

@@ -12,12 +12,18 @@ class EngineStream(Record):
     """How far the records between one stage of `party` and this process have come, in one direction.
 
     `next_chunk` counts the chunks of record `next_sequence` that have arrived; 0 in the outgoing direction.
+    `epoch` is the one in use between parties, 0 before the first and inside a party. The receiver keeps its key; the
+    sender keeps under which manifest it is, and the sequence of its first record.
     """
 
     party: str
     stage: str
     next_sequence: int
     next_chunk: int
+    epoch: int = 0
+    epoch_key: bytes = b""
+    epoch_manifest: bytes = b""
+    epoch_first: int = 0
 
 
 @dataclass(frozen=True)

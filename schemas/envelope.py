@@ -35,6 +35,10 @@ class SealedRecord(Record):
     digest: bytes
     payload: bytes
     manifest: bytes = b""
+    #: Between parties a stream has epochs, from 1 on, each with a key of its own; the first chunk of an epoch's first
+    #: record carries it, by HPKE (RFC 9180) for the receiver. 0 in envelopes to oneself.
+    epoch: int = 0
+    wrapped_key: bytes = b""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from infra.broker.certificates import CA, prepare_certificates
-from infra.broker.configuration import read_properties, render_properties, server_properties
+from infra.broker.configuration import server_properties
 from infra.broker.jars import fetch_jars
 from infra.broker.java import java_command
 from infra.broker.listeners import (
@@ -28,6 +28,7 @@ from infra.broker.listeners import (
     open_listeners,
 )
 from infra.broker.ports import accepts_connections, free_ports, is_free
+from infra.properties import read_properties, render_properties
 from infra.watchdog import Watchdog
 
 #: Some 5 s on an idle machine; ten times that for a busy one, and as much again for a log that must be recovered.

@@ -10,8 +10,8 @@ from confluent_kafka.admin import AdminClient
 
 from infra.access import OPERATOR, access_rules, render_commands, roles_of
 from infra.access_admin import grant_access, revoke
-from infra.broker.configuration import read_properties, render_properties
 from infra.connection import Connection, connect_as, tool_properties
+from infra.properties import read_properties, render_properties
 from infra.settings import PartySettings, load_settings
 from infra.topic_admin import Presence, create_topics, inspect_topics
 from infra.topics import party_topics

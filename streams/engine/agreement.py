@@ -14,11 +14,15 @@ MARK_BYTES = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """The raw X25519 keys under one version of the federation's manifest, and the manifest's digest."""
+    """The raw keys under one version of the federation's manifest (X25519), and the manifest's digest."""
 
     private_key: bytes = field(repr=False)
     peer_keys: Mapping[str, bytes] = field(repr=False)
     manifest: bytes = b""
+    #: For keys of epochs, see `streams/kem.py`: the own seed, and the peers' public keys. Without them nothing can be
+    #: sealed in epochs.
+    kem_seed: bytes = field(default=b"", repr=False)
+    peer_kem_keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
     def mark(self) -> bytes:

@@ -6,7 +6,7 @@ import hmac
 from dataclasses import dataclass
 
 from schemas.envelope import SealedRecord
-from streams.engine.seal import Keyring, Stream, stream_of
+from streams.engine.seal import NO_EPOCH, EpochKey, Keyring, Stream, stream_of
 
 #: Kafka's default limit is 1,048,588 bytes a batch. The envelope adds some 300, the tag 16, the batch header 61.
 CHUNK_BYTES = 900_000
@@ -26,15 +26,25 @@ class Arrival:
 
 
 def seal_chunks(
-    keyring: Keyring, stream: Stream, sequence: int, encoding: bytes, chunk_bytes: int = CHUNK_BYTES
+    keyring: Keyring,
+    stream: Stream,
+    sequence: int,
+    encoding: bytes,
+    chunk_bytes: int = CHUNK_BYTES,
+    *,
+    epoch: EpochKey = NO_EPOCH,
+    wrapped_key: bytes = b"",
 ) -> tuple[SealedRecord, ...]:
-    """The envelopes that carry one record, in order. Raises `SealError`, and `ChunkError` for more than the limit."""
+    """The envelopes that carry one record, in order. Raises `SealError`, and `ChunkError` for more than the limit.
+
+    `wrapped_key` goes with the first.
+    """
     if len(encoding) <= chunk_bytes:
-        return (keyring.seal(stream, sequence, encoding),)
+        return (keyring.seal(stream, sequence, encoding, epoch=epoch, wrapped_key=wrapped_key),)
     starts = range(0, len(encoding), chunk_bytes)
     if len(starts) > MAX_CHUNKS:
         raise ChunkError(f"a record of {len(encoding):,} bytes; the limit is {MAX_CHUNKS * chunk_bytes:,}")
-    digest = keyring.digest(stream, encoding)
+    digest = keyring.digest(stream, encoding, epoch=epoch)
     return tuple(
         keyring.seal(
             stream,
@@ -43,12 +53,16 @@ def seal_chunks(
             chunk_index=index,
             chunk_count=len(starts),
             digest=digest,
+            epoch=epoch,
+            wrapped_key=b"" if index else wrapped_key,
         )
         for index, start in enumerate(starts)
     )
 
 
-def add_chunk(keyring: Keyring, arrival: Arrival, envelope: SealedRecord, piece: bytes) -> tuple[Arrival, bytes | None]:
+def add_chunk(
+    keyring: Keyring, arrival: Arrival, envelope: SealedRecord, piece: bytes, epoch: EpochKey = NO_EPOCH
+) -> tuple[Arrival, bytes | None]:
     """Take the next chunk. Gives what is now here, and the whole encoding after the last chunk.
 
     The caller has checked that the chunk is the next one. Raises `ChunkError`.
@@ -61,6 +75,7 @@ def add_chunk(keyring: Keyring, arrival: Arrival, envelope: SealedRecord, piece:
     if len(pieces) < envelope.chunk_count:
         return Arrival(pieces), None
     whole = b"".join(pieces)
-    if not hmac.compare_digest(keyring.digest(stream_of(envelope), whole, envelope.manifest), envelope.digest):
+    expected = keyring.digest(stream_of(envelope), whole, envelope.manifest, epoch)
+    if not hmac.compare_digest(expected, envelope.digest):
         raise ChunkError(f"{len(pieces)} chunks of {len(whole):,} bytes do not have the digest of the last one")
     return Arrival(), whole

@@ -11,6 +11,8 @@ from schemas.audit import CrossedEnvelope
 from schemas.envelope import SealedRecord
 from schemas.record import Blob, Record
 from streams.engine.chunks import Arrival
+from streams.engine.epochs import Sending
+from streams.engine.seal import EpochKey
 from streams.machine import Traffic
 
 
@@ -54,6 +56,9 @@ class Job:
     state: Record | None = field(default=None, compare=False)
     received: Mapping[Peer, Progress] = field(default_factory=dict)
     sent: Mapping[Peer, int] = field(default_factory=dict)
+    #: Of streams between parties: the epoch in use at the other end, and the one that this end sends in.
+    receiving: Mapping[Peer, EpochKey] = field(default_factory=dict)
+    sending: Mapping[Peer, Sending] = field(default_factory=dict)
     timers: Mapping[str, Timer] = field(default_factory=dict)
     next_generation: int = 1
     traffic: Traffic = Traffic()
@@ -67,6 +72,16 @@ class Job:
     def with_sent(self, peer: Peer, next_sequence: int) -> Job:
         """The outgoing stream has come so far."""
         return replace(self, sent={**self.sent, peer: next_sequence})
+
+    def with_receiving(self, peer: Peer, epoch: EpochKey) -> Job:
+        """The incoming stream is in this epoch; the key of the one before is forgotten."""
+        if self.receiving.get(peer) == epoch:
+            return self
+        return replace(self, receiving={**self.receiving, peer: epoch})
+
+    def with_sending(self, peer: Peer, epoch: Sending) -> Job:
+        """The outgoing stream is in this epoch."""
+        return replace(self, sending={**self.sending, peer: epoch})
 
     def with_received_envelope(self, envelope: SealedRecord, value: bytes) -> Job:
         """An envelope, `value` on the topic, came through the door."""

@@ -15,7 +15,8 @@ from schemas.codec import DecodeError, decode, encode, type_of
 from schemas.envelope import SealedMessage
 from schemas.footprint import check_footprint
 from schemas.record import Record
-from streams.engine.seal import NONCE_BYTES, Keyring, SealError, join_fields
+from streams.engine.seal import Keyring, SealError, join_fields
+from streams.engine.storage_seal import NONCE_BYTES
 
 #: Ciphers that stay derived: two a peer and version of the manifest.
 CACHED_CIPHERS = 256

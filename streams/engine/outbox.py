@@ -11,10 +11,11 @@ from schemas.codec import encode
 from schemas.conversion import blob_walker
 from schemas.record import Record
 from streams.engine.chunks import CHUNK_BYTES, seal_chunks
+from streams.engine.epochs import EPOCH_RECORDS, Sending, key_for_sending
 from streams.engine.jobs import Job, Peer
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import OutputRecord
-from streams.engine.seal import Keyring, SealError, Stream
+from streams.engine.seal import NO_EPOCH, Keyring, SealError, Stream
 from streams.engine.timers import cancel_timer, set_timer
 from streams.engine.topics import StageTopics
 from streams.machine import CancelTimer, Output, SetTimer, ToEvents, ToPeer, ToRegistry, ToStage
@@ -50,12 +51,14 @@ class Outbox:
         partition_count: Callable[[str], int],
         now_ms: Callable[[], int],
         chunk_bytes: int = CHUNK_BYTES,
+        epoch_records: int = EPOCH_RECORDS,
     ) -> None:
         self._topics = topics
         self._keyring = keyring
         self._partition_count = partition_count
         self._now_ms = now_ms
         self._chunk_bytes = chunk_bytes
+        self._epoch_records = epoch_records
 
     def send(
         self, job: Job, outputs: Iterable[Output], *, skip_unreachable: bool = False
@@ -105,7 +108,16 @@ class Outbox:
         key = to_key.encode()
         try:
             partition = partition_of(key, self._partition_count(topic))
-            envelopes = seal_chunks(self._keyring, stream, sequence, encode(record), self._chunk_bytes)
+            epoch, wrapped_key = NO_EPOCH, b""
+            if receiver != self._topics.party:
+                before = job.sending.get(peer, Sending())
+                sending, epoch, wrapped_key = key_for_sending(
+                    self._keyring, stream, sequence, before, self._epoch_records
+                )
+                job = job.with_sending(peer, sending)
+            envelopes = seal_chunks(
+                self._keyring, stream, sequence, encode(record), self._chunk_bytes, epoch=epoch, wrapped_key=wrapped_key
+            )
         except (SealError, LookupError) as error:
             raise UnreachableError(str(error.args[0])) from error
         for envelope in envelopes:

@@ -7,6 +7,7 @@ import time
 
 from streams.engine.blobs import SealedBlobs
 from streams.engine.chunks import CHUNK_BYTES
+from streams.engine.epochs import EPOCH_RECORDS
 from streams.engine.errors import EngineError
 from streams.engine.intake import Intake
 from streams.engine.loop import POLL_RECORDS, Loop, LoopParts
@@ -52,6 +53,7 @@ class StageProcess:
         transactor: Transactor | None = None,
         poll_records: int = POLL_RECORDS,
         chunk_bytes: int = CHUNK_BYTES,
+        epoch_records: int = EPOCH_RECORDS,
     ) -> None:
         if not (party == keyring.party == topics.party and machine.stage == topics.stage):
             raise ValueError(
@@ -64,7 +66,7 @@ class StageProcess:
         self._worker = worker or ThreadWorker()
         self._stopping = False
         sealed = SealedBlobs(blobs, keyring)
-        outbox = Outbox(topics, keyring, log.partition_count, clock.now_ms, chunk_bytes)
+        outbox = Outbox(topics, keyring, log.partition_count, clock.now_ms, chunk_bytes, epoch_records)
         self.loop = Loop(
             LoopParts(
                 topics=topics,

@@ -15,10 +15,11 @@ from schemas.codec import DecodeError, decode, encode
 from schemas.engine_states import EngineCheckpoint, EngineChunk, EngineJob, EngineStream, EngineTimer
 from schemas.record import Record
 from streams.engine.chunks import Arrival
+from streams.engine.epochs import Sending
 from streams.engine.errors import TornTransactionError, UnreadableStateError
 from streams.engine.jobs import Job, Peer, Progress, Timer
 from streams.engine.ports import OutputRecord, TopicPartition
-from streams.engine.seal import Keyring, SealError
+from streams.engine.seal import NO_EPOCH, EpochKey, Keyring, SealError
 from streams.engine.slices import Draft, Slice
 from streams.machine import Traffic
 
@@ -122,6 +123,16 @@ class StateLog:
             machine_blob=record.machine_blob,
             received=received,
             sent={Peer(stream.party, stream.stage): stream.next_sequence for stream in record.sent},
+            receiving={
+                Peer(stream.party, stream.stage): EpochKey(stream.epoch, stream.epoch_key)
+                for stream in record.received
+                if stream.epoch
+            },
+            sending={
+                Peer(stream.party, stream.stage): Sending(stream.epoch, stream.epoch_manifest, stream.epoch_first)
+                for stream in record.sent
+                if stream.epoch
+            },
             timers={timer.name: Timer(timer.due_at_ms, timer.generation, timer.is_sent) for timer in record.timers},
             next_generation=record.next_generation,
             traffic=Traffic(record.bytes_sent, record.bytes_received, record.records_sent, record.records_received),
@@ -155,6 +166,23 @@ def position_key(topic: str) -> bytes:
     return f"position/{topic}".encode()
 
 
+def _received(peer: Peer, progress: Progress, epoch: EpochKey) -> EngineStream:
+    pieces = len(progress.arrival.pieces)
+    return EngineStream(peer.party, peer.stage, progress.next_sequence, pieces, epoch=epoch.number, epoch_key=epoch.key)
+
+
+def _sent(peer: Peer, sequence: int, epoch: Sending) -> EngineStream:
+    return EngineStream(
+        peer.party,
+        peer.stage,
+        sequence,
+        0,
+        epoch=epoch.number,
+        epoch_manifest=epoch.mark,
+        epoch_first=epoch.first,
+    )
+
+
 def _to_record(job: Job) -> EngineJob:
     t = job.traffic
     return EngineJob(
@@ -162,10 +190,12 @@ def _to_record(job: Job) -> EngineJob:
         machine=b"" if job.machine_blob is not None else job.machine,
         machine_blob=job.machine_blob,
         received=tuple(
-            EngineStream(peer.party, peer.stage, progress.next_sequence, len(progress.arrival.pieces))
+            _received(peer, progress, job.receiving.get(peer, NO_EPOCH))
             for peer, progress in sorted(job.received.items())
         ),
-        sent=tuple(EngineStream(peer.party, peer.stage, sequence, 0) for peer, sequence in sorted(job.sent.items())),
+        sent=tuple(
+            _sent(peer, sequence, job.sending.get(peer, Sending())) for peer, sequence in sorted(job.sent.items())
+        ),
         timers=tuple(
             EngineTimer(name, timer.due_at_ms, timer.generation, timer.is_sent)
             for name, timer in sorted(job.timers.items())

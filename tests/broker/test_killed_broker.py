@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.broker import EmbeddedBroker
-from infra.broker.configuration import render_properties
 from infra.broker.ports import free_ports
+from infra.properties import render_properties
 from streams.engine.kafka_settings import CLIENT, PRODUCER
 from tests.broker.score_books import await_true
 

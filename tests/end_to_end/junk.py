@@ -16,6 +16,7 @@ from streams.engine.agreement import Agreement
 from streams.engine.partitioner import partition_of
 from streams.engine.seal import Keyring, Stream
 from tests.end_to_end.world import House, World
+from tests.simulation.harness import seal_in_epoch
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def make_junk(world: World, house: House, stage: Stage, topic: str, job_id: str)
     # Sealed by the book, for this very stage and job, by somebody who has not the peer's key.
     secrets = open_party(house.home).secrets
     manifest = secrets.versions[0].manifest.digest
-    stranger = Keyring(peer, Agreement(b"\7" * 32, {house.party: secrets.pair.public_key}, manifest), b"\1" * 32)
-    forged = encode(stranger.seal(Stream(peer, house.party, job_id, str(stage), str(stage)), 0, submission))
+    theirs = {house.party: secrets.pair.public_key}, manifest, b"\7" * 32, {house.party: secrets.pair.kem_key}
+    stranger = Keyring(peer, Agreement(b"\7" * 32, *theirs), b"\1" * 32)
+    forged = encode(seal_in_epoch(stranger, Stream(peer, house.party, job_id, str(stage), str(stage)), 0, submission))
     outsider = SealedRecord("mallory", house.party, job_id, str(stage), str(stage), 0, 0, 1, b"", b"x" * 32)
     is_door = topic.startswith(f"vfl.{stage}.exchange.")
     takes_plain = stage is Stage.JOB and not is_door

@@ -15,8 +15,8 @@ import pytest
 from consumers.supervisor import PROCESSES, Supervisor
 from infra.access import OPERATOR
 from infra.broker import EmbeddedBroker, run_tool
-from infra.broker.configuration import render_properties
 from infra.connection import connect_as, tool_properties
+from infra.properties import render_properties
 from infra.settings import PartySettings
 from infra.topics import exchange_topic, group_id
 from producers.demo_data import breast_cancer

@@ -18,7 +18,7 @@ from streams.engine.intake import MAX_SEQUENCE
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import TopicPartition
 from streams.engine.seal import Stream
-from tests.simulation.harness import Plan, World, make_keyrings
+from tests.simulation.harness import Plan, World, make_keyrings, seal_in_epoch
 from tests.simulation.toy import STAGE, Bye, Ping, ToyDone, ToyMachine, ToyStart, register_toys
 
 JOB = "job-0"
@@ -48,13 +48,18 @@ def put(
     world.broker.append(TopicPartition(topic, place), key, value)
 
 
-def seal(world: World, record: Record | bytes, sequence: int = 0, stream: Stream = STREAM) -> SealedRecord:
+def seal(
+    world: World, record: Record | bytes, sequence: int = 0, stream: Stream = STREAM, epoch: int = 1
+) -> SealedRecord:
     encoding = record if isinstance(record, bytes) else encode(record)
-    return world.keyrings[stream.sender].seal(stream, sequence, encoding)
+    ring = world.keyrings[stream.sender]
+    if stream.sender == stream.receiver:
+        return ring.seal(stream, sequence, encoding)
+    return seal_in_epoch(ring, stream, sequence, encoding, epoch)
 
 
-def say(world: World, record: Record | bytes, sequence: int = 0) -> None:
-    put(world, EXCHANGE, encode(seal(world, record, sequence)))
+def say(world: World, record: Record | bytes, sequence: int = 0, epoch: int = 1) -> None:
+    put(world, EXCHANGE, encode(seal(world, record, sequence, epoch=epoch)))
 
 
 def letters(world: World) -> list[DeadLetter]:
@@ -110,6 +115,21 @@ UNDELIVERABLE: dict[str, tuple[str, Callable[[World], bytes], str]] = {
     "an envelope of another job": (EXCHANGE, from_stream(job_id="job-1"), "job 'job-1'; found at 'host'"),
     "an envelope that was changed": (EXCHANGE, changed(payload=b"x" * 30), "does not open"),
     "an envelope that was moved up": (EXCHANGE, changed(sequence=1), "does not open"),
+    "an envelope without an epoch": (EXCHANGE, changed(epoch=0), "of 'guest' without an epoch"),
+    "an envelope whose epoch was changed": (
+        EXCHANGE,
+        changed(epoch=2),
+        "the key of epoch 2 from 'guest' does not open",
+    ),
+    "an epoch without its key": (EXCHANGE, changed(wrapped_key=b""), "of epoch 1, whose key never came; 0 is in use"),
+    "an epoch with half a key": (EXCHANGE, changed(wrapped_key=b"x" * 600), "the key of epoch 1 from 'guest' does not"),
+    "an epoch with the key of another job": (
+        EXCHANGE,
+        lambda world: changed(wrapped_key=seal(world, Bye(JOB), stream=replace(STREAM, job_id="job-1")).wrapped_key)(
+            world
+        ),
+        "the key of epoch 1 from 'guest' does not open",
+    ),
     "an envelope of a stranger": (EXCHANGE, changed(sender="nobody"), "of 'nobody' is not accepted"),
     "an envelope in another's name": (EXCHANGE, changed(sender="third"), "does not open"),
     "our own envelope from outside": (
@@ -210,6 +230,41 @@ def test_an_authentic_record_that_may_not_be_said_is_blamed_on_its_sender(world:
     assert is_alive(world, 1)
 
 
+def test_a_key_is_used_for_one_epoch_and_then_forgotten(world: World) -> None:
+    """The key that a record brings replaces the one before it in the state, of which no trace is left."""
+    ring = world.keyrings["guest"]
+    keys = {number: ring.epoch_key(STREAM, number, ring.mark_for("host")) for number in (1, 2, 4)}
+    place = TopicPartition(f"vfl.{STAGE}.state.host.v1", partition_of(JOB.encode(), 3))
+
+    def state() -> bytes:
+        """All that the latest states hold, opened."""
+        latest = {key: value for key, value in world.broker.written(place) if value is not None and key is not None}
+        host = world.keyrings["host"]
+        return b"".join(host.open_state(place.topic, place.partition, key, value) for key, value in latest.items())
+
+    for sequence, epoch in enumerate((1, 1, 2, 4)):
+        say(world, Ping(JOB, sequence, b"payload"), sequence, epoch)
+        world.run()
+        assert {number for number, key in keys.items() if key in state()} == {epoch}
+    assert letters(world) == [] and told(world) == []
+
+
+def test_a_stale_epoch_is_named_unless_it_only_says_what_was_said(world: World) -> None:
+    say(world, Bye(JOB), 0, 1)
+    say(world, Bye(JOB), 1, 3)
+    say(world, Bye(JOB), 0, 1)
+    world.run()
+    assert letters(world) == [], "a mirror repeats"
+    say(world, Bye(JOB), 2, 2)
+    world.run()
+    [letter] = letters(world)
+    assert "a record of 'guest' of the stale epoch 2, whose key is erased: 3 is in use" in letter.reason
+    # Nobody is blamed for what anybody may have played back, and the stream goes on.
+    say(world, Bye(JOB), 2, 3)
+    world.run()
+    assert len(told(world)) == 3 and not any("Fault" in text for text in told(world))
+
+
 def test_a_counter_that_no_honest_sender_reaches_is_set_aside(world: World) -> None:
     """It would overflow what counts it in our state, and with it every later step of the job."""
     say(world, Bye(JOB), MAX_SEQUENCE)
@@ -220,7 +275,9 @@ def test_a_counter_that_no_honest_sender_reaches_is_set_aside(world: World) -> N
 
 def test_a_chunk_that_is_missing_is_blamed_and_the_rest_of_its_record_is_passed_over(world: World) -> None:
     ring = world.keyrings["guest"]
-    pieces = [ring.seal(STREAM, 0, b"x", chunk_index=index, chunk_count=4, digest=b"d" * 32) for index in range(4)]
+    pieces = [
+        seal_in_epoch(ring, STREAM, 0, b"x", chunk_index=index, chunk_count=4, digest=b"d" * 32) for index in range(4)
+    ]
     for index in (0, 2, 3):
         put(world, EXCHANGE, encode(pieces[index]))
     world.run()

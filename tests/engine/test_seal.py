@@ -45,6 +45,8 @@ CHANGES: dict[str, Any] = {
     "digest": b"x",
     "payload": b"x" * 21,
     "manifest": b"another1",
+    "epoch": 1,
+    "wrapped_key": b"x",
 }
 
 

@@ -23,13 +23,14 @@ from streams.engine.jobs import Job, Peer, Progress
 from streams.engine.messages import MessageSeal
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import InputRecord
-from streams.engine.seal import NONCE_BYTES, Keyring, SealError, Stream, join_fields
+from streams.engine.seal import EpochKey, Keyring, SealError, Stream, join_fields
 from streams.engine.slices import Draft, Slice
 from streams.engine.state_log import StateLog
+from streams.engine.storage_seal import NONCE_BYTES
 from streams.machines.train import TrainMachine
 from tests.fuzz.encodings import encodings
 from tests.fuzz.variation import EDGES, altered
-from tests.simulation.harness import Plan, make_keyrings, make_topics
+from tests.simulation.harness import Plan, make_keyrings, make_topics, seal_in_epoch
 
 OWN, PEER, STRANGER, JOB = "host", "guest", "third", "job-1"
 PARTITIONS = 4
@@ -100,7 +101,7 @@ def letters() -> st.SearchStrategy[tuple[Letter, ...]]:
 
 
 def honest_letter() -> SealedRecord:
-    return _keyring(PEER).seal(_stream(), 0, encode(CONTENTS[0]))
+    return seal_in_epoch(_keyring(PEER), _stream(), 0, encode(CONTENTS[0]))
 
 
 def _keyring(party: str) -> Keyring:
@@ -161,10 +162,11 @@ def _post(letter: Letter) -> tuple[bytes, bool]:
     if letter.raw is not None:
         return letter.raw, letter.raw == encode(honest_letter())
     ring, stream = _keyring(PEER), _stream()
-    digest = ring.digest(stream, letter.content) if letter.true_digest else bytes(32)
-    numbers = {"chunk_index": letter.chunk_index, "chunk_count": letter.chunk_count, "digest": digest}
+    epoch = EpochKey(1, ring.epoch_key(stream, 1, ring.mark_for(OWN)))
+    digest = ring.digest(stream, letter.content, epoch=epoch) if letter.true_digest else bytes(32)
+    numbers: dict[str, Any] = {"chunk_index": letter.chunk_index, "chunk_count": letter.chunk_count, "digest": digest}
     try:
-        envelope = ring.seal(stream, letter.sequence, letter.content, **numbers)  # type: ignore[arg-type]
+        envelope = seal_in_epoch(ring, stream, letter.sequence, letter.content, **numbers)
     except OverflowError:
         return b"", False
     changed = replace(envelope, **letter.changed)

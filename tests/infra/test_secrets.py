@@ -25,12 +25,12 @@ def test_all_keys_are_drawn(home: Path, tmp_path: Path) -> None:
 
 
 def test_secret_files_are_for_their_owner_only(home: Path) -> None:
-    for name in ("party.key", "signing.key", "master.secret"):
+    for name in ("party.key", "kem.key", "signing.key", "master.secret"):
         assert stat.S_IMODE((home / "keys" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((home / "keys").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("name", ["party.key", "signing.key", "master.secret"])
+@pytest.mark.parametrize("name", ["party.key", "kem.key", "signing.key", "master.secret"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_secret_that_others_may_read_or_write_is_refused(home: Path, name: str, mode: int) -> None:
     path = home / "keys" / name

@@ -21,7 +21,9 @@ from confluent_kafka.admin import AdminClient
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from consumers.party import load_share, open_party
+from infra.access import roles_of
 from infra.broker import EmbeddedBroker
+from infra.connection import connect_as
 from infra.topics import commands_topic, events_topic, exchange_topic, state_topic
 from producers.demo_data import DemoTables, breast_cancer
 from producers.job_view import JobStatus, JobView
@@ -37,6 +39,7 @@ from schemas.record import Blob, Record
 from schemas.training_states import GuestTraining, HostTraining
 from streams.dataset import Dataset
 from streams.engine.blobs import SealedBlobs
+from streams.engine.epochs import Opener
 from streams.kernels.entropy import job_seed
 from streams.kernels.holdout import split_rows
 from streams.kernels.standardisation import fit_standardisation, standardise
@@ -170,6 +173,7 @@ def _canaries(run: Run, house: House) -> Iterator[Canary]:
         yield from labels(f"{who}'s label", dataset.label[rows])
     secrets = party.secrets
     yield from secret(f"{who}'s private key", secrets.pair.private_key)
+    yield from secret(f"{who}'s seed for encapsulation", secrets.pair.kem_seed)
     yield from secret(f"{who}'s signing key", secrets.pair.signing_key)
     yield from secret(f"{who}'s naming key", secrets.keys.naming_key)
     yield from secret(f"{who}'s master secret", secrets.master_secret)
@@ -178,6 +182,8 @@ def _canaries(run: Run, house: House) -> Iterator[Canary]:
     yield from secret(f"{who}'s job seed", job_seed(secrets.master_secret, run.job_id))
     for prime in _primes(run, house):
         yield from secret(f"{who}'s prime", prime)
+    passwords = [connect_as(house.settings, role)["sasl.password"] for role in roles_of(who)]
+    yield from texts(f"{who}'s password", map(str, passwords))
     yield from texts(f"{who}'s remark", [REMARK])
 
 
@@ -211,6 +217,7 @@ def _opened(run: Run, house: House, topics: Iterable[str]) -> Iterator[tuple[byt
     party = open_party(house.home)
     blobs = SealedBlobs(party.objects, party.keyring)
     pieces: dict[tuple[str, str, str, int], list[bytes]] = {}
+    opener = Opener(party.keyring)
     for topic in topics:
         for message in run.of_topic(topic):
             envelope = decode(message.value() or b"")
@@ -219,7 +226,7 @@ def _opened(run: Run, house: House, topics: Iterable[str]) -> Iterator[tuple[byt
             place = (topic, envelope.job_id, f"{envelope.sender}/{envelope.origin}", envelope.sequence)
             arrived = pieces.setdefault(place, [])
             if envelope.chunk_index == len(arrived):
-                arrived.append(party.keyring.open(envelope))
+                arrived.append(opener.open(envelope))
                 if len(arrived) == envelope.chunk_count:
                     plaintext = b"".join(arrived)
                     yield plaintext, decode(plaintext, blobs.load)

@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -23,13 +24,15 @@ from schemas.envelope import SealedRecord
 from schemas.jobs import PIPELINE
 from schemas.record import Record
 from schemas.tasks import TaskProgressed, TaskSucceeded
+from streams import kem
 from streams.engine.agreement import Agreement
 from streams.engine.chunks import seal_chunks
+from streams.engine.epochs import Opener
 from streams.engine.errors import SlotTakenError
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import TopicPartition
 from streams.engine.process import StageProcess
-from streams.engine.seal import Keyring, Stream, stream_of
+from streams.engine.seal import NO_EPOCH, EpochKey, Keyring, Stream, stream_of
 from streams.engine.stepper import Prepare
 from streams.engine.topics import StageTopics
 from streams.engine.transaction import Transactor
@@ -81,6 +84,8 @@ class World:
     seed: int | None = None
     poll_records: int = 500
     chunk_bytes: int = SMALL_CHUNK_BYTES
+    #: Few, so that jobs go through several epochs.
+    epoch_records: int = 2
     #: For engines that do it wrong.
     make_transactor: Callable[[FakeLog], Transactor] = lambda log: Transactor(log.make_producer)
     make_log: Callable[..., FakeLog] = FakeLog
@@ -243,6 +248,7 @@ class World:
             transactor=self.make_transactor(log),
             poll_records=self.poll_records,
             chunk_bytes=self.chunk_bytes,
+            epoch_records=self.epoch_records,
         )
         self.adjust(process)
         return process
@@ -286,6 +292,7 @@ class World:
         """
         found: dict[tuple[str, str, str], list[bytes]] = {}
         pieces: dict[Stream, list[bytes]] = {}
+        openers = {party: Opener(keyring) for party, keyring in self.keyrings.items()}
         for place in self.broker.logs:
             for key, value in [] if ".state." in place.topic else self.broker.written(place):
                 assert key is not None and value is not None
@@ -293,7 +300,7 @@ class World:
                 author, told = _describe(value)
                 if isinstance(record, SealedRecord):
                     stream = stream_of(record)
-                    pieces.setdefault(stream, []).append(self.keyrings[record.receiver].open(record))
+                    pieces.setdefault(stream, []).append(openers[record.receiver].open(record))
                     if len(pieces[stream]) < record.chunk_count:
                         continue
                     told = b"".join(pieces.pop(stream))
@@ -397,14 +404,32 @@ def make_keyrings(parties: tuple[str, ...]) -> dict[str, Keyring]:
     """Keys that are the same in every run, so that sealed records can be compared."""
     private = {party: hashlib.sha256(f"key of {party}".encode()).digest() for party in parties}
     public = {p: X25519PrivateKey.from_private_bytes(k).public_key().public_bytes_raw() for p, k in private.items()}
+    seeds = {party: hashlib.sha256(f"seed of {party}".encode()).digest() for party in parties}
+    kem_keys = {party: kem.public_key_of(seed) for party, seed in seeds.items()}
     return {
         party: MemoKeyring(
             party,
-            Agreement(key, {peer: public[peer] for peer in public if peer != party}, b"manifest" * 4),
+            Agreement(
+                key,
+                {peer: public[peer] for peer in public if peer != party},
+                b"manifest" * 4,
+                seeds[party],
+                {peer: kem_keys[peer] for peer in public if peer != party},
+            ),
             hashlib.sha256(f"storage of {party}".encode()).digest(),
         )
         for party, key in private.items()
     }
+
+
+def seal_in_epoch(
+    keyring: Keyring, stream: Stream, sequence: int, plaintext: bytes, number: int = 1, **chunk: Any
+) -> SealedRecord:
+    """As a peer that keeps the rules, but brings its epoch's key along with each first chunk."""
+    mark = keyring.mark_for(stream.receiver)
+    epoch = EpochKey(number, keyring.epoch_key(stream, number, mark))
+    wrapped_key = b"" if chunk.get("chunk_index") else keyring.wrap_epoch_key(stream, epoch, mark)
+    return keyring.seal(stream, sequence, plaintext, epoch=epoch, wrapped_key=wrapped_key, **chunk)
 
 
 class MemoKeyring(Keyring):
@@ -413,7 +438,9 @@ class MemoKeyring(Keyring):
     def __init__(self, party: str, current: Agreement, storage_secret: bytes) -> None:
         super().__init__(party, current, storage_secret)
         self._sealed: dict[tuple[object, ...], SealedRecord] = {}
-        self._opened: dict[SealedRecord, bytes] = {}
+        self._opened: dict[tuple[SealedRecord, EpochKey], bytes] = {}
+        self._unwrapped: dict[SealedRecord, bytes] = {}
+        self._wrapped: dict[tuple[object, ...], bytes] = {}
         self._states: dict[tuple[object, ...], bytes] = {}
 
     def seal(
@@ -425,18 +452,39 @@ class MemoKeyring(Keyring):
         chunk_index: int = 0,
         chunk_count: int = 1,
         digest: bytes = b"",
+        epoch: EpochKey = NO_EPOCH,
+        wrapped_key: bytes = b"",
     ) -> SealedRecord:
-        key = (stream, sequence, plaintext, chunk_index, chunk_count, digest)
+        key = (stream, sequence, plaintext, chunk_index, chunk_count, digest, epoch, wrapped_key)
         if key not in self._sealed:
             self._sealed[key] = super().seal(
-                stream, sequence, plaintext, chunk_index=chunk_index, chunk_count=chunk_count, digest=digest
+                stream,
+                sequence,
+                plaintext,
+                chunk_index=chunk_index,
+                chunk_count=chunk_count,
+                digest=digest,
+                epoch=epoch,
+                wrapped_key=wrapped_key,
             )
         return self._sealed[key]
 
-    def open(self, envelope: SealedRecord) -> bytes:
-        if envelope not in self._opened:
-            self._opened[envelope] = super().open(envelope)
-        return self._opened[envelope]
+    def open(self, envelope: SealedRecord, epoch: EpochKey = NO_EPOCH) -> bytes:
+        if (envelope, epoch) not in self._opened:
+            self._opened[envelope, epoch] = super().open(envelope, epoch)
+        return self._opened[envelope, epoch]
+
+    def unwrap_epoch_key(self, envelope: SealedRecord) -> bytes:
+        if envelope not in self._unwrapped:
+            self._unwrapped[envelope] = super().unwrap_epoch_key(envelope)
+        return self._unwrapped[envelope]
+
+    def wrap_epoch_key(self, stream: Stream, epoch: EpochKey, mark: bytes) -> bytes:
+        """Once: the real one is different each time, and what is sent could not be compared between runs."""
+        key = (stream, epoch, mark)
+        if key not in self._wrapped:
+            self._wrapped[key] = super().wrap_epoch_key(stream, epoch, mark)
+        return self._wrapped[key]
 
     def seal_state(self, topic: str, partition: int, key: bytes, plaintext: bytes) -> bytes:
         memo_key = (topic, partition, key, plaintext)

@@ -12,9 +12,10 @@ import click
 import pytest
 
 from consumers.supervisor import PROCESSES, SCORING
-from infra.broker.configuration import read_properties, server_properties
+from infra.broker.configuration import server_properties
 from infra.broker.jars import KAFKA_VERSION
 from infra.broker.listeners import Ports, admin_properties, guarded_listeners
+from infra.properties import read_properties
 from infra.strict_yaml import parse_yaml
 from infra.topics import SCORING as SCORING_NAMES
 from producers.cli import main
