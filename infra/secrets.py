@@ -18,6 +18,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,9 +139,10 @@ def create_secrets(
 
 
 def add_pair(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
-    """Make one more generation of keys. Raises `SecretsError`."""
-    keys = load_keys(home, party, passphrase)
-    folder, number = home.absolute() / "keys", len(keys.pairs) + 1
+    """Make one more generation of keys. Raises `SecretsError`, also when those that are there cannot be used."""
+    load_keys(home, party, passphrase)
+    folder = home.absolute() / "keys"
+    number = _generations(folder)[-1] + 1
     try:
         # The generation counts when its sealing key is there: that one is written last.
         for kind in ("signing", "kem"):
@@ -176,12 +178,36 @@ def protect_keys(home: Path, party: str, former: bytes | None, passphrase: bytes
     return load_keys(home, party, passphrase)
 
 
+def erase_pairs(home: Path, keys: OwnKeys, keep: Collection[KeyPair]) -> int:
+    """Delete the files of all generations but those to keep and the newest; how many it were. Raises `SecretsError`.
+
+    Nothing that was sealed for these generations opens ever again, if there is no other copy of the files.
+    """
+    folder = home.absolute() / "keys"
+    gone = [
+        number
+        for number, pair in zip(_generations(folder), keys.pairs, strict=True)
+        if pair not in keep and pair is not keys.newest
+    ]
+    try:
+        # A generation is there as long as its sealing key is: what a crash leaves of others goes the next time.
+        for number in gone:
+            (folder / _file_name("party", number)).unlink()
+        left = {_file_name(kind, number) for kind in ("kem", "signing") for number in _generations(folder)}
+        for path in (*folder.glob("kem*.key"), *folder.glob("signing*.key")):
+            if path.name not in left:
+                path.unlink()
+    except OSError as error:
+        raise SecretsError(f"keys in {folder} could not be deleted: {error}") from error
+    return len(gone)
+
+
 def load_keys(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
     """The party's own keys. Raises `SecretsError`: a file is missing, wrong, open to others, or does not open."""
     folder = home.absolute() / "keys"
     master_secret, is_unsafe = _read_secret(folder / "master.secret", passphrase)
     pairs = []
-    for number in range(1, max(1, *_generations(folder)) + 1):
+    for number in _generations(folder):
         private_key, private_unsafe = _read_secret(folder / _file_name("party", number), passphrase)
         signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number), passphrase)
         kem_seed, kem_unsafe = _read_secret(folder / _file_name("kem", number), passphrase)
@@ -191,8 +217,9 @@ def load_keys(home: Path, party: str, passphrase: bytes | None = None) -> OwnKey
 
 
 def _generations(folder: Path) -> list[int]:
-    matches = (re.fullmatch(r"party-(\d{1,4})\.key", path.name) for path in folder.glob("party-*.key"))
-    return [0, *(int(match[1]) for match in matches if match)]
+    """Of keys that are there, oldest first; the first where there are none, so that its file is missed."""
+    matches = (re.fullmatch(r"party(?:-(\d{1,4}))?\.key", path.name) for path in folder.glob("party*.key"))
+    return sorted(int(match[1] or 1) for match in matches if match) or [1]
 
 
 def _file_name(kind: str, number: int) -> str:
@@ -255,4 +282,13 @@ def _parse(body: str, path: Path) -> bytes:
         raise SecretsError(f"{path} is damaged: it should hold {2 * KEY_BYTES} hexadecimal digits") from None
 
 
-__all__ = ["KeyPair", "OwnKeys", "SecretsError", "add_pair", "create_secrets", "load_keys", "protect_keys"]
+__all__ = [
+    "KeyPair",
+    "OwnKeys",
+    "SecretsError",
+    "add_pair",
+    "create_secrets",
+    "erase_pairs",
+    "load_keys",
+    "protect_keys",
+]

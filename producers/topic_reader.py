@@ -59,11 +59,12 @@ def check_topics(connection: Connection, topics: tuple[str, ...]) -> dict[str, i
     options: dict[str, Any] = {**connection, "error_cb": said.append}
     admin = AdminClient(options, logger=QUIET)
     # Asked twice: a broker that does not let us in says so at once, one that is busy or starts needs time.
-    known = _ask_topics(admin, CONNECT_SECONDS)
+    first_seconds = min(CONNECT_SECONDS, ANSWER_SECONDS / 2)
+    known = _ask_topics(admin, first_seconds)
     if known is None:
         if reason := _describe_refusal(connection, said):
             raise BrokerUnavailableError(f"the broker at {bootstrap_servers} {reason}")
-        known = _ask_topics(admin, ANSWER_SECONDS - CONNECT_SECONDS)
+        known = _ask_topics(admin, ANSWER_SECONDS - first_seconds)
     if known is None:
         reason = _describe_refusal(connection, said)
         raise BrokerUnavailableError(

@@ -14,7 +14,7 @@ from infra.federation_drafts import sign as sign_file
 from infra.manifest import Manifest, ManifestError, Profile, SignedManifest, changes, describe
 from infra.party_secrets import open_keys
 from infra.passphrase import read_passphrase
-from infra.secrets import OwnKeys, add_pair
+from infra.secrets import OwnKeys, add_pair, erase_pairs
 from infra.settings import PartySettings, load_settings
 from producers.commands.options import home_option, json_option, print_json
 from schemas.jobs import Privacy
@@ -114,6 +114,18 @@ def rotate(
     _tell(change(settings, keys, utc_now(), wanted), settings)
     if not keep_keys:
         click.echo("restart the processes of every party when all have signed; until then the former keys are used")
+
+
+@federation.command()
+@home_option
+def erase(home: Path) -> None:
+    """Delete this party's former keys that nothing under way needs: who steals the others later opens nothing old."""
+    settings, keys = _open(home)
+    accepted = load_federation(settings, keys, code_digest(), utc_now())
+    erased = erase_pairs(settings.home, keys, [each.pair for each in (accepted.current, *accepted.others)])
+    click.echo(
+        f"{erased} former generations of keys of {settings.party} are deleted; delete their copies in backups too"
+    )
 
 
 @federation.command()

@@ -20,9 +20,10 @@ from infra.federation_drafts import Change, change, found, join, sign
 from infra.manifest import Manifest, ManifestError, Profile, parse_manifest
 from infra.party_secrets import PartySecrets
 from infra.public_keys import SMALL_ORDER
-from infra.secrets import OwnKeys, add_pair, create_secrets, load_keys
+from infra.secrets import OwnKeys, add_pair, create_secrets, erase_pairs, load_keys
 from infra.settings import PartySettings, load_settings, save_settings
 from schemas.jobs import Privacy
+from streams.engine.epochs import Opener, Sending, key_for_sending
 from streams.engine.seal import SealError, Stream
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -282,6 +283,41 @@ def test_new_keys_are_used_when_all_have_signed_and_the_old_ones_open_for_a_whil
     with pytest.raises(SealError, match="sealed under the manifest"):
         globex.keyring(NOW + timedelta(hours=3)).open(before)
     assert acme.keyring().token_key("acme", "globex") == token
+
+
+def test_former_keys_are_deleted_when_nothing_needs_them_and_what_was_recorded_stays_closed(
+    federated: tuple[House, House],
+) -> None:
+    acme, globex = federated
+    sender = acme.keyring()
+    _, epoch, wrapped = key_for_sending(sender, STREAM, 0, Sending())
+    recorded = sender.seal(STREAM, 0, b"hello", epoch=epoch, wrapped_key=wrapped)
+    former = globex.keys.newest
+    path = globex.rotate(grace_hours=2)
+    globex.sign(acme.sign(path))
+    assert Opener(globex.keyring(NOW + timedelta(hours=1))).open(recorded) == b"hello"
+
+    def erase(now: datetime) -> int:
+        accepted = globex.load(now)
+        return erase_pairs(globex.home, globex.keys, [each.pair for each in (accepted.current, *accepted.others)])
+
+    assert erase(NOW + timedelta(hours=1)) == 0, "records under the version before are still accepted"
+    assert erase(NOW + timedelta(hours=3)) == 1
+    assert former not in globex.keys.pairs
+    assert sorted(each.name for each in (globex.home / "keys").iterdir()) == [
+        "kem-2.key", "master.secret", "party-2.key", "signing-2.key",
+    ]  # fmt: skip
+    # A thief of all that is left, with the clock set back: the manifest is there, the keys are not.
+    with pytest.raises(SealError):
+        Opener(globex.keyring(NOW + timedelta(hours=3))).open(recorded)
+    # What a crash left of a generation goes as well, and the party goes on: new keys, new records.
+    (globex.home / "keys" / "kem.key").write_text("ab" * 32)
+    (globex.home / "keys" / "kem.key").chmod(0o600)
+    assert erase(NOW + timedelta(hours=3)) == 0
+    assert not (globex.home / "keys" / "kem.key").exists()
+    later = NOW + timedelta(hours=3)
+    globex.sign(acme.sign(globex.rotate(later), later), later)
+    assert len(globex.keys.pairs) == 2
 
 
 def test_a_new_key_without_the_word_of_the_old_one_is_refused(federated: tuple[House, House], tmp_path: Path) -> None:
