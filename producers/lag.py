@@ -33,6 +33,7 @@ from infra.topics import (
     events_topic,
     exchange_topic,
     group_id,
+    job_audit_topic,
     questions_topic,
     requests_topic,
     results_topic,
@@ -48,11 +49,12 @@ from producers.topic_reader import (
     Connection,
     check_topics,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
 #: What `isthmus party run` runs.
-STAGES: tuple[str, ...] = (*Stage, COHORT)
+STAGES: tuple[str, ...] = (*Stage, COHORT, AUDIT)
 #: Counting stops here: beyond it, "far behind" is all that an operator needs.
 COUNT_LIMIT = 1000
 #: Of all stages together: an hour of training leaves more behind than anybody wants to wait for.
@@ -120,10 +122,12 @@ def _duration(seconds: float) -> str:
 
 
 def stage_topics(party: str, stage: str) -> tuple[str, ...]:
-    """What a stage reads. The coordinator also follows what its own party's tasks report."""
+    """What a stage reads. The coordinator also follows what its own party's tasks report; the auditor what crosses."""
     if stage == COHORT:
         return (commands_topic(stage, party),)
     topics = (commands_topic(stage, party), exchange_topic(stage, party))
+    if stage == AUDIT:
+        return (*topics, events_topic(party), job_audit_topic(party))
     return (*topics, events_topic(party)) if stage == Stage.JOB else topics
 
 

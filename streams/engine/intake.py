@@ -7,6 +7,7 @@
 | a chunk that is not the last | it is kept |
 | an authentic envelope that leaves a gap, or has unusable content | `PeerFault` with blame, `LocalFault` if our own |
 | a `TimerFired` of an older generation | nothing |
+| an authentic envelope, where records stand for themselves | the record, in whatever order it comes |
 | anything else | the record |
 """
 
@@ -109,7 +110,7 @@ class Intake:
         if raw.topic == self._topics.events:
             if type(record) not in self._topics.plain_events:
                 return None
-        elif raw.topic != self._topics.commands or type(record) not in self._topics.plain_commands:
+        elif not self._topics.accepts_plain(raw.topic, type(record)):
             raise UndeliverableError(f"a plain {name} is not accepted on {raw.topic}")
         if getattr(record, "job_id", None) != job_id:
             raise UndeliverableError(f"the key is {job_id!r}, but the {name} is about another job")
@@ -148,6 +149,11 @@ class Intake:
             raise UndeliverableError(str(error)) from error
         if not envelope.sequence < MAX_SEQUENCE:
             raise UndeliverableError(f"sequence {envelope.sequence} is out of range")
+        if envelope.sender != self._topics.party and not self._topics.is_ordered:
+            if envelope.chunk_count != 1:
+                problem = f"{envelope.sender!r} sent a record in {envelope.chunk_count} chunks: too large"
+                raise UndeliverableError(problem)
+            return self._take_whole(job, envelope, piece)
         peer = Peer(envelope.sender, envelope.origin)
         progress = job.received.get(peer, Progress())
         position = (envelope.sequence, envelope.chunk_index)

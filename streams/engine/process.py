@@ -117,6 +117,7 @@ class StageProcess:
             topics.registry,
             topics.audit,
             topics.dead_letter,
+            *filter(None, (topics.results,)),
         ):
             try:
                 counts[topic] = self._log.partition_count(topic)

@@ -26,7 +26,7 @@ from streams.engine.jobs import Job
 from streams.engine.outbox import Outbox, UnreachableError
 from streams.engine.ports import OutputRecord, StorageError
 from streams.engine.state_log import INLINE_BYTES
-from streams.machine import Event, Machine, Step, ToEvents, ToPeer, ToRegistry, ToStage
+from streams.machine import Event, Machine, RefusedError, Step, ToEvents, ToPeer, ToRegistry, ToStage
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Stepper:
             return self._take(job, state, record, sender, skip_unreachable=False)
         except EngineError:
             raise
+        except RefusedError as error:
+            raise UndeliverableError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - whatever a machine or a loader raises becomes an event
             fault = self._describe(job, record, error)
         try:
@@ -100,7 +102,8 @@ class Stepper:
         for output in step.outputs:
             if isinstance(output, ToPeer | ToStage | ToEvents | ToRegistry):
                 self._blobs.put_all(blobs_of(output.record))
-        if step.state is before and job.state is not None:
+        # A job whose first record changes nothing is not kept: otherwise any id that a peer makes up would be.
+        if step.state is before and (job.state is not None or not (job.machine or job.machine_blob)):
             return job
         encoding = encode(step.state)
         blob = None
