@@ -1,4 +1,4 @@
-"""Two parties' auditors with signing keys, and lists of what crossed between them, as honest and as other parties have."""
+"""Two parties' auditors with signing keys, and lists of what crossed between them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ JOB = "job-1"
 MANIFEST = b"manifest" * 4
 OUT = StreamName(ACME, GLOBEX, "train", "train")
 BACK = StreamName(GLOBEX, ACME, "train", "train")
-KEYS = {party: Ed25519PrivateKey.from_private_bytes(hashlib.sha256(party.encode()).digest()) for party in (ACME, GLOBEX)}
+KEYS = {
+    party: Ed25519PrivateKey.from_private_bytes(hashlib.sha256(party.encode()).digest()) for party in (ACME, GLOBEX)
+}
 
 #: (sequence, chunk, digest)
 Sealed = tuple[int, int, bytes]
@@ -81,7 +83,9 @@ def over(party: str) -> JobSucceeded:
 def speak(driver: Driver, *names: str) -> None:
     """Let timers fire and records travel until neither auditor has anything to say; by default without patience."""
     for _ in range(100):
-        due = [(place, name) for place, timers in driver.timers.items() for name in (names or (SPEAK,)) if name in timers]
+        due = [
+            (place, name) for place, timers in driver.timers.items() for name in (names or (SPEAK,)) if name in timers
+        ]
         if not due:
             return
         for (party, stage), name in due:
@@ -101,4 +105,3 @@ def countersigned(driver: Driver, party: str) -> list[AuditCountersigned]:
 
 def contradicted(driver: Driver, party: str) -> list[AuditContradicted]:
     return [r for r in driver.results[party] if isinstance(r, AuditContradicted) and r.party == party]
-
