@@ -25,9 +25,9 @@ from streams.machines.audit.words import Speaker
 __all__ = ["AuditMachine", "Signer"]
 
 SPEAK, REPEAT, SETTLE = "speak", "repeat", "settle"
-SPEAK_MS, REPEAT_MS, SETTLE_MS = 1_000, 60_000, 60_000
-#: Doubling from a minute on: three days in all.
-MOST_REPEATS = 12
+SPEAK_MS, REPEAT_MS, SETTLE_MS = 1_000, 5_000, 60_000
+#: Doubling from five seconds on: four days in all.
+MOST_REPEATS = 15
 #: Statements of a peer that wait for the own list to grow; the newest says what those before it said.
 MOST_WAITING = 16
 #: Contradictions of a peer that are kept for a stream.
@@ -123,7 +123,7 @@ class AuditMachine:
             state, outputs = self._talk.repeat(state)
             if state.repeats < MOST_REPEATS:
                 outputs.append(SetTimer(REPEAT, REPEAT_MS << state.repeats))
-        step = self._schedule(state)
+        step = self._schedule(state) if name == SPEAK else Step(state)
         return Step(step.state, (*outputs, *step.outputs))
 
     def _schedule(self, state: AuditedJob) -> Step:
