@@ -25,9 +25,9 @@ from streams.machines.audit.words import Speaker
 __all__ = ["AuditMachine", "Signer"]
 
 SPEAK, REPEAT, SETTLE = "speak", "repeat", "settle"
-SPEAK_MS, REPEAT_MS, SETTLE_MS = 1_000, 5_000, 60_000
-#: Doubling from five seconds on: four days in all.
-MOST_REPEATS = 15
+SPEAK_MS, REPEAT_MS, SETTLE_MS = 1_000, 3_000, 60_000
+#: Doubling from three seconds on: four days in all.
+MOST_REPEATS = 16
 #: Statements of a peer that wait for the own list to grow; the newest says what those before it said.
 MOST_WAITING = 16
 #: Contradictions of a peer that are kept for a stream.

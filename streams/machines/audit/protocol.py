@@ -11,8 +11,8 @@
 Both sides do both. Whatever is said, and whatever is answered, lies on the party's own topic vfl.audit.results.
 
 Statements stand for themselves: a root is of all entries from the first on, so that the newest statement of a stream
-says what all before it said. So nothing is lost when one is; what has no answer is repeated, after five seconds, ten,
-twenty and so on, for about four days. Entries that the receiver has not written down yet let a statement wait;
+says what all before it said. So nothing is lost when one is; what has no answer is repeated, after three seconds,
+six, twelve and so on, for about four days. Entries that the receiver has not written down yet let a statement wait;
 statements about a job that the receiver does not know are passed over, and come again.
 
 A list that is merely too short is contradicted only when the job is over at the receiver and a minute has passed
