@@ -245,6 +245,12 @@ def test_a_statement_that_comes_twice_is_answered_twice_and_written_down_once() 
     driver.tamper = lambda delivery, record: [record, record]
     run_job(sealed(9), sealed(9), driver=driver)
     assert [len(countersigned(driver, party)) for party in (ACME, GLOBEX)] == [1, 1]
+    answers = len(driver.wire)
+    driver.send_as(ACME, GLOBEX, AUDIT, said(driver, ACME)[-1])
+    driver.run()
+    speak(driver)
+    assert len(driver.wire) == answers + 2, "the statement, and its answer: the first one may have been lost"
+    assert [len(countersigned(driver, party)) for party in (ACME, GLOBEX)] == [1, 1]
 
 
 def test_a_house_that_is_away_for_long_costs_little_and_agrees_in_the_end() -> None:
