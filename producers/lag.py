@@ -154,19 +154,24 @@ def measure_lag(connection: Connection, party: str) -> tuple[StageLag, ...]:
     groups = {stage: group_id(stage, party) for stage in inputs}
     members = _members(admin, tuple(groups.values()))
     positions: list[TopicPartition] = []
+    of_auditor: list[TopicPartition] = []
     for stage, topics in list(inputs.items()):
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
         committed = _committed(admin, groups[stage], partitions)
         if stage in scoring and not members.get(groups[stage]) and all(p.offset < 0 for p in committed):
             del inputs[stage]
             continue
-        positions += committed
-    # No two of them read the same topic, so one consumer can look at all of them.
-    unread = _unread(connection, positions)
-    return tuple(
-        StageLag(party, stage, groups[stage], tuple(unread[topic] for topic in topics), members.get(groups[stage]))
-        for stage, topics in inputs.items()
-    )
+        (of_auditor if stage == AUDIT else positions).extend(committed)
+    # No two of them read the same topic, but for the auditor; so one consumer can look at all the others.
+    unread, at_auditor = _unread(connection, positions), _unread(connection, of_auditor)
+
+    def lag_of(stage: str, topics: tuple[str, ...]) -> StageLag:
+        found = at_auditor if stage == AUDIT else unread
+        return StageLag(
+            party, stage, groups[stage], tuple(found[topic] for topic in topics), members.get(groups[stage])
+        )
+
+    return tuple(lag_of(stage, topics) for stage, topics in inputs.items())
 
 
 def _members(admin: AdminClient, groups: Sequence[str]) -> Mapping[str, int]:

@@ -146,7 +146,8 @@ class Intake:
         try:
             piece = self._keyring.open(envelope)
         except SealError as error:
-            raise UndeliverableError(str(error)) from error
+            who, text = repr(envelope.sender), str(error)
+            raise UndeliverableError(text if who in text else f"a record of {who}, {text}") from error
         if not envelope.sequence < MAX_SEQUENCE:
             raise UndeliverableError(f"sequence {envelope.sequence} is out of range")
         if envelope.sender != self._topics.party and not self._topics.is_ordered:

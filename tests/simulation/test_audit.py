@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import replace
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.audit_statements import AUDIT, INTERVAL, AuditContradicted, AuditCountersigned, AuditStatement
 from schemas.codec import encode
 from schemas.deadletter import DeadLetter
 from schemas.engine_states import EngineJob
 from schemas.record import Record
+from streams.engine.agreement import Agreement
 from streams.engine.chunks import seal_chunks
 from streams.engine.ports import TopicPartition
 from streams.engine.seal import Keyring, Stream
@@ -108,6 +112,13 @@ def put(world: World, keyring: Keyring, record: Record, *, job_id: str = JOB, ch
         world.broker.append(TopicPartition(exchange_topic(AUDIT, GLOBEX), 0), job_id.encode(), encode(envelope))
 
 
+def older_keys() -> Keyring:
+    """Those of acme, under a manifest that globex does not have."""
+    private = {party: hashlib.sha256(f"key of {party}".encode()).digest() for party in (ACME, GLOBEX)}
+    public = X25519PrivateKey.from_private_bytes(private[GLOBEX]).public_key().public_bytes_raw()
+    return Keyring(ACME, Agreement(private[ACME], {GLOBEX: public}, b"older" * 7), b"s" * 32)
+
+
 def letters_of(world: World) -> list[str]:
     found = world.records(f"vfl.deadletter.{GLOBEX}.v1")
     return [record.reason for record in found if isinstance(record, DeadLetter)]
@@ -129,6 +140,7 @@ def test_bad_input_is_a_dead_letter_with_the_name_of_its_sender_and_the_job_goes
     strangers = make_keyrings(("initech", GLOBEX))["initech"]
     keyring = world.keyrings[ACME]
     for record, ring, words in (
+        (statement(), older_keys(), "a record of 'acme', sealed under the manifest 6f6c6465726f6c64, and globex works"),
         (statement(manifest=b"x" * 32), keyring, "acme signed under the manifest 7878787878787878"),
         (replace(statement(), signature=b"s" * 64), keyring, "the signature under a word of acme is not acme's"),
         (statement(), strangers, "a sealed record of 'initech' is not accepted on"),

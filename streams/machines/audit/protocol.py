@@ -19,6 +19,7 @@ A list that is merely too short is contradicted only when the job is over at the
 without news; later statements can still agree. Every other contradiction is for ever, and told once.
 
 A statement does not count that speaks of fewer entries than an earlier one: its party was restored from an old backup.
+What cannot be taken is a dead letter that names the peer and the reason; it ends nothing, and changes nothing.
 """
 
 from __future__ import annotations
