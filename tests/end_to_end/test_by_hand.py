@@ -158,14 +158,15 @@ def _compare_what_crossed(job_id: str, guest: str, host: str, folder: Path) -> N
 
 def _await_signed(job_id: str, home: str) -> None:
     """Until auditors of both sides have signed every stream, which nobody asked them to. Each look takes a second."""
+    command = [sys.executable, "-m", "producers.cli", "audit", "status", job_id, "--json", "--home", home]
+    found: list[dict[str, object]] = []
     for _ in range(60):
-        command = [sys.executable, "-m", "producers.cli", "audit", "status", job_id, "--json", "--home", home]
         told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
         found = json.loads(told.stdout) if told.returncode == 0 else []
         counts = [{each[name] for name in COUNTS} for each in found]
         if len(found) == 10 and all(len(each) == 1 for each in counts):
             return
-    raise AssertionError(f"not signed by both: {told.stdout}{told.stderr}")
+    raise AssertionError(f"not signed by both: {found}")
 
 
 def _await_proposal(job_id: str, host: str) -> None:
