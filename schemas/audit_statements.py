@@ -47,7 +47,8 @@ class DifferenceKind(StrEnum):
 class AuditStatement(Record):
     """What `party` wrote down of a stream up to a cut.
 
-    `entries` are those from `start` on, `ENTRY_BYTES` each, or none where the party does not have them at hand.
+    `entries` are those from `start` on, in the interval that the cut ends, `ENTRY_BYTES` each; or none where the party
+    does not have them at hand.
     `manifest` is the digest of the one in force at the party; `spec` that of the spec it accepted, empty when its
     auditor did not hear of it. `is_final`: the job is over at the party, and this is all there is so far.
     """

@@ -10,10 +10,10 @@ from schemas.record import Record
 
 @dataclass(frozen=True)
 class AuditInterval(Record):
-    """Entries `start` to `end` of a stream; `entries` is empty where they were too many to keep.
+    """Entries `start` to `end` of a stream, and of them in `entries` the last ones: those that are still needed.
 
-    `frontier` is that of the entries before `start`, 32 bytes a hash; `root` that of the first `end` entries, and empty
-    while it can be computed.
+    `frontier` is that of all before these, 32 bytes a hash. Where there were too many to keep there is `root` instead,
+    that of the first `end` entries.
     """
 
     start: int

@@ -101,6 +101,7 @@ def test_both_cut_at_the_same_places_and_sign_what_the_other_signed() -> None:
         (stream,) = driver.states[party, AUDIT].streams  # type: ignore[attr-defined]
         assert (stream.said, stream.confirmed, stream.agreed) == (len(records),) * 3
         assert len(stream.intervals) == 1, "what both have signed is kept as hashes"
+        assert len(encode(driver.states[party, AUDIT])) < 700
     # Each has what the other said and answered, as it said it.
     assert countersigned(driver, GLOBEX)[-1] in [r for r in driver.results[ACME] if isinstance(r, AuditCountersigned)]
 
@@ -157,6 +158,18 @@ def test_a_host_that_drops_doubles_or_alters_a_record_is_found_and_the_record_na
         assert word in driver.results[ACME] and word in driver.results[GLOBEX], "the other side has it"
         agreed = max((each.count for each in countersigned(driver, party)), default=0)
         assert agreed <= first, "nothing that lies behind the difference is signed"
+
+
+def test_what_crosses_after_the_end_is_signed_as_well_or_named() -> None:
+    for at_globex in (sealed(4, start=9), [*sealed(2, start=9), (11, 0, FAKE), *sealed(1, start=12)]):
+        driver = run_job(sealed(9), sealed(9))
+        assert countersigned(driver, GLOBEX)[-1].count == 9
+        run_job(sealed(4, start=9), at_globex, driver=driver)
+        if at_globex == sealed(4, start=9):
+            assert [countersigned(driver, party)[-1].count for party in (ACME, GLOBEX)] == [13, 13]
+        else:
+            named = {(word.kind, word.sequence) for party in (ACME, GLOBEX) for word in contradicted(driver, party)}
+            assert named == {(DifferenceKind.ALTERED, 11)}
 
 
 def test_a_contradiction_is_told_once_whatever_follows() -> None:

@@ -102,6 +102,19 @@ def test_what_a_mirror_brings_again_changes_nothing() -> None:
     assert all("its statement came a second time" in reason for reason in reasons)
 
 
+def test_a_peer_that_cannot_be_reached_costs_no_entry_and_ends_no_process() -> None:
+    """As one whose topics were not made yet: what is for it is said again, and in the end given up."""
+    world = World([Plan(ACME, AUDIT, functools.partial(make_machine, ACME), plain_events=AUDITED_EVENTS)])
+    world.publish(audit_topic(ACME), crossed(ACME, OUT, sealed(COUNT)))
+    world.publish(events_topic(ACME), over(ACME))
+    world.run().check_rest()
+    assert [(each.count, each.is_final) for each in results(world, ACME) if isinstance(each, AuditStatement)] == [
+        (INTERVAL, False),
+        (COUNT, True),
+    ]
+    assert world.records(f"vfl.deadletter.{ACME}.v1") == []
+
+
 # --- what others write ---
 
 

@@ -10,6 +10,7 @@ from schemas.jobs import Stage
 from streams.kernels.cross_signing import AuditWord, signed_bytes
 from streams.kernels.trails import HASH_BYTES
 from streams.machine import RefusedError
+from streams.machines.audit.lists import start_of
 
 #: No list is longer; it leaves room to count on in an Avro long.
 MOST_ENTRIES = 2**62
@@ -66,7 +67,7 @@ def _find_flaw(word: AuditWord) -> str:
         return "" if len(word.statement) == HASH_BYTES else "the digest of the statement has another length"
     if len(word.spec) not in (0, HASH_BYTES):
         return "the digest of the spec has another length"
-    if word.start != (word.count - 1) // INTERVAL * INTERVAL:
+    if not start_of(word.count) <= word.start < word.count:
         return f"it is not about one interval of {INTERVAL} records"
     if len(word.entries) not in (0, (word.count - word.start) * ENTRY_BYTES):
         return "its entries are not as many as it says"

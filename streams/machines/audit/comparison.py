@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from schemas.audit_statements import AuditStatement, DifferenceKind
 from schemas.audit_states import AuditedStream
 from streams.kernels.trails import Difference, Entry, find_difference, grow_packed, packed_root, split_entries
-from streams.machines.audit.lists import count_of, entries_of, entry_at, frontier_at, root_at
+from streams.machines.audit.lists import (
+    begin_of,
+    count_of,
+    entries_of,
+    entry_at,
+    interval_at,
+    root_at,
+    start_of,
+)
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,21 @@ def find_shortfall(stream: AuditedStream) -> tuple[bytes, int, Finding] | None:
 
 def _explain(stream: AuditedStream, statement: AuditStatement) -> Finding:
     """The first entry that differs among those that the statement tells, if what is before them is the same."""
-    start, count = statement.start, min(statement.count, count_of(stream))
-    frontier = frontier_at(stream, start)
+    start, own_count = statement.start, count_of(stream)
     theirs = split_entries(statement.entries)
-    if frontier is None or not theirs:
-        # The list may be so much shorter that it has nothing there yet.
-        own = entry_at(stream, stream.agreed)
-        if statement.count > count_of(stream) and start >= count_of(stream):
-            return Finding(_shortage(stream), peer=theirs[0] if theirs and start == count_of(stream) else None)
-        return Finding(DifferenceKind.EARLIER, own=own)
-    if packed_root(grow_packed(frontier, start, statement.entries)) != statement.root:
+    if start >= own_count:
+        # The own list has nothing there yet.
+        return Finding(_shortage(stream), peer=theirs[0] if theirs and start == own_count else None)
+    interval = interval_at(stream, start_of(statement.count))
+    if interval is None or not theirs:
         return Finding(DifferenceKind.EARLIER, own=entry_at(stream, stream.agreed))
-    ours = split_entries(entries_of(stream, start, count))
+    # Each keeps and tells the entries that it knows both have not signed yet: the later beginning is that of both.
+    begin = max(start, begin_of(interval))
+    frontier = grow_packed(interval.frontier, begin_of(interval), entries_of(stream, begin_of(interval), begin))
+    theirs = theirs[begin - start :]
+    if packed_root(grow_packed(frontier, begin, b"".join(entry.leaf for entry in theirs))) != statement.root:
+        return Finding(DifferenceKind.EARLIER, own=entry_at(stream, stream.agreed))
+    ours = split_entries(entries_of(stream, begin, min(statement.count, own_count)))
     sent, taken = (ours, theirs) if stream.is_sent else (theirs, ours)
     found = find_difference(sent, taken)
     return Finding(DifferenceKind.EARLIER) if found is None else _of_party(stream, found)

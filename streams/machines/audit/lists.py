@@ -36,7 +36,7 @@ def append(stream: AuditedStream, leaves: bytes) -> AuditedStream:
     while leaves:
         last = intervals[-1]
         if last.end - last.start == INTERVAL:
-            frontier = grow_packed(last.frontier, last.start, last.entries)
+            frontier = grow_packed(last.frontier, begin_of(last), last.entries)
             intervals.append(AuditInterval(last.end, last.end, frontier, b""))
             _forget_entries(intervals)
             continue
@@ -70,23 +70,31 @@ def root_at(stream: AuditedStream, count: int) -> bytes | None:
         if interval.start < count <= interval.end:
             if interval.root:
                 return interval.root if count == interval.end else None
-            told = interval.entries[: (count - interval.start) * ENTRY_BYTES]
-            return packed_root(grow_packed(interval.frontier, interval.start, told))
+            begin = begin_of(interval)
+            if count < begin:
+                return None
+            told = interval.entries[: (count - begin) * ENTRY_BYTES]
+            return packed_root(grow_packed(interval.frontier, begin, told))
     return None
 
 
 def entries_of(stream: AuditedStream, start: int, count: int) -> bytes:
     """Entries `start` to `count`, of one interval; empty where they were forgotten, or are not there."""
     for interval in stream.intervals:
-        if interval.start <= start < count <= interval.end and interval.entries:
-            return interval.entries[(start - interval.start) * ENTRY_BYTES : (count - interval.start) * ENTRY_BYTES]
+        begin = begin_of(interval)
+        if begin <= start < count <= interval.end:
+            return interval.entries[(start - begin) * ENTRY_BYTES : (count - begin) * ENTRY_BYTES]
     return b""
 
 
-def frontier_at(stream: AuditedStream, start: int) -> bytes | None:
-    """The frontier of the entries before an interval; None where it was forgotten."""
-    found = (each.frontier for each in stream.intervals if each.start == start and not each.root)
-    return next(found, None)
+def interval_at(stream: AuditedStream, start: int) -> AuditInterval | None:
+    """The interval that starts there; None where it was forgotten."""
+    return next((each for each in stream.intervals if each.start == start and not each.root), None)
+
+
+def begin_of(interval: AuditInterval) -> int:
+    """Where its entries begin."""
+    return interval.end - len(interval.entries) // ENTRY_BYTES
 
 
 def entry_at(stream: AuditedStream, index: int) -> Entry | None:
@@ -99,7 +107,10 @@ def forget_signed(stream: AuditedStream) -> AuditedStream:
     """Without what both have signed."""
     signed = min(stream.agreed, stream.confirmed)
     kept = tuple(interval for interval in stream.intervals[:-1] if interval.end > signed)
-    return replace(stream, intervals=(*kept, stream.intervals[-1]))
+    last = stream.intervals[-1]
+    if last.end <= signed:
+        last = replace(last, frontier=grow_packed(last.frontier, begin_of(last), last.entries), entries=b"")
+    return replace(stream, intervals=(*kept, last))
 
 
 def cuts_to_say(stream: AuditedStream, *, is_over: bool) -> Iterator[int]:

@@ -46,7 +46,8 @@ class Talk:
                 word = self._speaker.contradict(state.job_id, stream, count, digest, finding)
                 outputs += [ToResults(word), ToPeer(stream.peer, word)]
                 is_hard = finding.kind not in (DifferenceKind.NOT_TAKEN, DifferenceKind.NOT_SENT)
-                stream = replace(stream, short_at=count, is_contradicted=is_hard)
+                waiting = () if is_hard else stream.waiting
+                stream = replace(stream, short_at=count, is_contradicted=is_hard, waiting=waiting)
             streams.append(stream)
         return replace(state, streams=tuple(streams)), outputs
 

@@ -10,7 +10,7 @@ from schemas.audit_states import AuditedStream
 from streams.kernels.cross_signing import AuditWord, signed_bytes, statement_digest
 from streams.machines.audit.checks import Signer
 from streams.machines.audit.comparison import Finding
-from streams.machines.audit.lists import count_of, entries_of, name_of, root_at, start_of
+from streams.machines.audit.lists import begin_of, count_of, entries_of, interval_at, name_of, root_at, start_of
 
 _Word = TypeVar("_Word", AuditStatement, AuditCountersigned, AuditContradicted)
 
@@ -30,7 +30,7 @@ class Speaker:
         root = root_at(stream, count)
         if root is None:
             return None
-        start = start_of(count)
+        start = self._begin(stream, count)
         entries = entries_of(stream, start, count)
         is_final = is_over and count == count_of(stream)
         name, manifest = name_of(self.party, stream), self.manifest
@@ -38,6 +38,13 @@ class Speaker:
             job_id, self.party, *name, manifest, spec, start, count, root, is_final, entries, signature=b""
         )
         return self._sign(bare)
+
+    def _begin(self, stream: AuditedStream, count: int) -> int:
+        """Where the entries begin that are told: those of the last interval that both have not signed yet."""
+        start = start_of(count)
+        interval = interval_at(stream, start)
+        begin = start if interval is None else max(start, begin_of(interval))
+        return begin if begin < count else start
 
     def countersign(self, statement: AuditStatement) -> AuditCountersigned:
         """The own list is the same."""
