@@ -160,16 +160,33 @@ def test_a_host_that_drops_doubles_or_alters_a_record_is_found_and_the_record_na
         assert agreed <= first, "nothing that lies behind the difference is signed"
 
 
-def test_what_crosses_after_the_end_is_signed_as_well_or_named() -> None:
-    for at_globex in (sealed(4, start=9), [*sealed(2, start=9), (11, 0, FAKE), *sealed(1, start=12)]):
-        driver = run_job(sealed(9), sealed(9))
-        assert countersigned(driver, GLOBEX)[-1].count == 9
-        run_job(sealed(4, start=9), at_globex, driver=driver)
-        if at_globex == sealed(4, start=9):
-            assert [countersigned(driver, party)[-1].count for party in (ACME, GLOBEX)] == [13, 13]
-        else:
-            named = {(word.kind, word.sequence) for party in (ACME, GLOBEX) for word in contradicted(driver, party)}
-            assert named == {(DifferenceKind.ALTERED, 11)}
+def test_what_crosses_after_the_end_is_signed_as_well() -> None:
+    driver = run_job(sealed(9), sealed(9))
+    assert countersigned(driver, GLOBEX)[-1].count == 9
+    run_job(sealed(4, start=9), sealed(4, start=9), driver=driver)
+    assert [countersigned(driver, party)[-1].count for party in (ACME, GLOBEX)] == [13, 13]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_difference_after_what_both_have_signed_is_named_also_if_one_does_not_know_that(*, is_lost: bool) -> None:
+    driver = make_driver()
+    if is_lost:
+        driver.tamper = lambda delivery, record: (
+            [] if isinstance(record, AuditCountersigned) and record.party == ACME else [record]
+        )
+    run_job(sealed(9), sealed(9), driver=driver)
+    run_job(sealed(4, start=9), [*sealed(2, start=9), (11, 0, FAKE), *sealed(1, start=12)], driver=driver)
+    for party in (ACME, GLOBEX):
+        assert [(word.kind, word.sequence) for word in contradicted(driver, party)] == [(DifferenceKind.ALTERED, 11)]
+
+
+def test_a_list_that_is_too_short_and_altered_is_contradicted_once() -> None:
+    driver = run_job(sealed(13), [*sealed(5), (5, 0, FAKE), *sealed(4, start=6)])
+    speak(driver, SETTLE, SPEAK)
+    tell(driver, GLOBEX, crossed(GLOBEX, OUT, sealed(3, start=10)))
+    speak(driver, SETTLE, SPEAK)
+    for party in (ACME, GLOBEX):
+        assert [(word.kind, word.sequence) for word in contradicted(driver, party)] == [(DifferenceKind.ALTERED, 5)]
 
 
 def test_a_contradiction_is_told_once_whatever_follows() -> None:
