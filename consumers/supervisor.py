@@ -35,6 +35,7 @@ PROCESSES: Mapping[str, tuple[str, ...]] = {
     "cohorts": ("-m", "consumers.cohort_register"),
     "evaluate": ("-m", "consumers.party_worker", "--stage", "evaluate"),
     "registrar": ("-m", "consumers.model_registrar"),
+    "auditor": ("-m", "consumers.auditor"),
 }
 #: On request; jobs do not need it. One a party: it stands for no stage.
 VIEW: Mapping[str, tuple[str, ...]] = {"view": ("-m", "consumers.view")}

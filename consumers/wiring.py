@@ -18,6 +18,7 @@ from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
 from infra.topics import (
+    audit_results_topic,
     commands_topic,
     dead_letter_topic,
     events_topic,
@@ -28,6 +29,7 @@ from infra.topics import (
     state_topic,
     transactional_id,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 from schemas.record import Record
@@ -36,6 +38,7 @@ from streams.engine.kafka_log import KafkaLog
 from streams.engine.process import StageProcess, SystemClock
 from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS, StageTopics
 from streams.machine import Machine
+from streams.machines.audit.protocol import AUDITED_EVENTS
 
 _log = logging.getLogger("isthmus")
 
@@ -44,11 +47,12 @@ WORLD_FAILED = 1
 
 
 def stage_topics(party: str, stage: str) -> StageTopics:
-    """The topics of one stage, or of the register of cohorts, at one party.
+    """The topics of one stage, of the register of cohorts, or of the auditor, at one party.
 
-    Only the coordinator takes plain commands and follows events, and only the registrar writes to the registry.
+    Only the coordinator takes plain commands, it and the auditor follow events of the party, and only the registrar
+    writes to the registry.
     """
-    is_job = stage == Stage.JOB
+    is_job, is_audit = stage == Stage.JOB, stage == AUDIT
     no_records: frozenset[type[Record]] = frozenset()
     return StageTopics(
         party=party,
@@ -63,7 +67,10 @@ def stage_topics(party: str, stage: str) -> StageTopics:
         exchange_of=partial(exchange_topic, stage),
         commands_of=partial(_commands_of, party),
         plain_commands=CLIENT_COMMANDS if is_job else no_records,
-        plain_events=TASK_EVENTS if is_job else no_records,
+        plain_events=TASK_EVENTS if is_job else AUDITED_EVENTS if is_audit else no_records,
+        follows_audit=is_audit,
+        results=audit_results_topic(party) if is_audit else "",
+        is_ordered=not is_audit,
     )
 
 

@@ -1,8 +1,8 @@
 """Who may do what on a cluster, derived from the catalogue: least privilege, as data.
 
 Principals are named after a party and what it runs: `acme.train` is its train process, `acme.view` keeps the live view
-of jobs, `acme.client` submits and watches them, `acme.operator` looks at lag and dead letters. Only a stage process
-crosses organisations, and only by writing to the exchange topics of its own stage at its peers.
+of jobs, `acme.client` submits and watches them, `acme.operator` looks at lag and dead letters. Only a stage process or
+the auditor crosses organisations, and only by writing to the exchange topics of its own stage at its peers.
 
 Doors are opened by those whose they are: the rules of a party are its own principals' rights on its own topics, and its
 peers' rights to write to its exchange topics. Who is not among the peers any more has none.
@@ -29,6 +29,7 @@ from infra.topics import (
     Kind,
     Topic,
     answers_topic,
+    audit_results_topic,
     check_party_name,
     commands_topic,
     dead_letter_topic,
@@ -49,6 +50,7 @@ from infra.topics import (
     statements_topic,
     view_topic,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE, Stage
 
@@ -124,6 +126,7 @@ def _rights(party: str, peers: tuple[str, ...]) -> set[Rule]:
     """Every right that the principals of `party` need, wherever."""
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
     rules |= _stage_rules(party, COHORT, ())
+    rules |= _auditor_rules(party, peers)
     rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
     rules |= _scoring_rules(party, peers)
     # Groups are named after who is in them: `vfl.acme.train.v1`, `vfl.acme.application.reports`, ...
@@ -149,6 +152,25 @@ def _stage_rules(party: str, stage: str, peers: tuple[str, ...]) -> set[Rule]:
         writes.add(registry_topic(party))
     rules = {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
     rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
+    return rules | _engine_rules(party, stage)
+
+
+def _auditor_rules(party: str, peers: tuple[str, ...]) -> set[Rule]:
+    principal = principal_name(party, AUDIT)
+    own = {topic.name for topic in party_topics(party) if topic.reader == AUDIT}
+    # It follows what crossed and how jobs go, and writes of neither.
+    reads = {*own, job_audit_topic(party), events_topic(party)}
+    writes = {commands_topic(AUDIT, party), state_topic(AUDIT, party), audit_results_topic(party)}
+    writes |= {dead_letter_topic(party), *(exchange_topic(AUDIT, peer) for peer in peers)}
+    rules = {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in reads}
+    rules |= {Rule(principal, Operation.WRITE, Resource.TOPIC, name) for name in writes}
+    return rules | _engine_rules(party, AUDIT)
+
+
+def _engine_rules(party: str, stage: str) -> set[Rule]:
+    """The transactional ids of a process of the engine."""
+    principal = principal_name(party, stage)
+    rules: set[Rule] = set()
     # One transactional id a slot: `vfl.acme.train.0`, `vfl.acme.train.1`, ...
     slots = f"vfl.{party}.{stage}."
     for operation in (Operation.WRITE, Operation.DESCRIBE):
@@ -169,7 +191,8 @@ def _view_rules(party: str) -> set[Rule]:
 def _client_rules(party: str) -> set[Rule]:
     principal = principal_name(party, CLIENT)
     rules = {Rule(principal, Operation.WRITE, Resource.TOPIC, commands_topic(Stage.JOB, party))}
-    for name in (events_topic(party), job_audit_topic(party), registry_topic(party), view_topic(party)):
+    audit = (job_audit_topic(party), audit_results_topic(party))
+    for name in (events_topic(party), *audit, registry_topic(party), view_topic(party)):
         rules.add(Rule(principal, Operation.READ, Resource.TOPIC, name))
     return rules
 
@@ -213,7 +236,7 @@ def _operator_rules(party: str) -> set[Rule]:
     rules = {Rule(principal, Operation.DESCRIBE, Resource.TOPIC, topic.name) for topic in party_topics(party)}
     rules |= {
         Rule(principal, Operation.DESCRIBE, Resource.GROUP, group_id(stage, party))
-        for stage in (*Stage, COHORT, VIEW, *SCORING)
+        for stage in (*Stage, COHORT, AUDIT, VIEW, *SCORING)
     }
     rules |= {Rule(principal, Operation.DESCRIBE_CONFIGS, Resource.TOPIC, topic.name) for topic in party_topics(party)}
     for name in (events_topic(party), registry_topic(party), view_topic(party), dead_letter_topic(party)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
@@ -153,6 +154,11 @@ def job_audit_topic(party: str) -> str:
     return f"vfl.job.audit.{party}.{VERSION}"
 
 
+def audit_results_topic(party: str) -> str:
+    """What the auditor of `party` signed, what its peers answered, and what it answered them."""
+    return f"vfl.audit.results.{party}.{VERSION}"
+
+
 def dead_letter_topic(party: str) -> str:
     """What a process of `party` could not read."""
     return f"vfl.deadletter.{party}.{VERSION}"
@@ -182,11 +188,22 @@ def party_topics(party: str, partitions: int = PARTITIONS) -> tuple[Topic, ...]:
     topics.append(Topic(state_topic(COHORT, party), Kind.STATE, party, None, partitions, _compacted(), COHORT))
     topics.append(Topic(events_topic(party), Kind.EVENTS, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
     topics.append(Topic(job_audit_topic(party), Kind.AUDIT, party, None, partitions, _kept(EVENTS_RETENTION_MS)))
+    topics += _audit_topics(party, partitions)
     topics.append(Topic(registry_topic(party), Kind.REGISTRY, party, None, partitions, _compacted()))
     topics.append(Topic(view_topic(party), Kind.VIEW, party, None, partitions, _compacted()))
     topics += _scoring_topics(party, partitions)
     topics.append(Topic(dead_letter_topic(party), Kind.DEAD_LETTER, party, None, 1, _kept(DEAD_LETTER_RETENTION_MS)))
     return tuple(topics)
+
+
+def _audit_topics(party: str, partitions: int) -> list[Topic]:
+    short, long = _kept(EXCHANGE_RETENTION_MS), _kept(EVENTS_RETENTION_MS)
+    return [
+        Topic(commands_topic(AUDIT, party), Kind.COMMANDS, party, None, partitions, short, AUDIT),
+        Topic(exchange_topic(AUDIT, party), Kind.EXCHANGE, party, None, partitions, short, AUDIT),
+        Topic(state_topic(AUDIT, party), Kind.STATE, party, None, partitions, _compacted(), AUDIT),
+        Topic(audit_results_topic(party), Kind.AUDIT, party, None, partitions, long),
+    ]
 
 
 def _scoring_topics(party: str, partitions: int) -> list[Topic]:

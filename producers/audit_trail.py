@@ -7,10 +7,9 @@ that the other party can name the first one that differs, and an auditor can be 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -22,7 +21,9 @@ from infra.topics import job_audit_topic
 from producers.job_client import JobError
 from producers.topic_reader import TopicReader, connection_of
 from schemas.audit import EnvelopesCrossed
+from schemas.audit_statements import DifferenceKind
 from streams.kernels.merkle import check_entry, prove_entry, tree_root
+from streams.kernels.trails import Difference, Entry, StreamName, find_difference
 
 _SIGNED = b"isthmus/audit/1\0"
 Kind = TypeVar("Kind", bound=Strict)
@@ -31,41 +32,6 @@ Count = Annotated[int, Field(ge=0)]
 #: An entry in a file: sequence, chunk, digest.
 Written = tuple[Count, Count, Hash]
 Entries = Annotated[tuple[Annotated[tuple[Written, ...], Field(strict=False)], ...], Field(strict=False)]
-
-
-class Entry(NamedTuple):
-    """One sealed record: its place in its stream, and SHA-256 of its bytes in hexadecimal digits."""
-
-    sequence: int
-    chunk_index: int
-    digest: str
-
-    @property
-    def place(self) -> str:
-        """For texts."""
-        return f"{self.sequence}.{self.chunk_index}"
-
-    @property
-    def written(self) -> tuple[int, int, str]:
-        """As in a file."""
-        return self.sequence, self.chunk_index, self.digest
-
-    @property
-    def leaf(self) -> bytes:
-        """What stands in the Merkle tree."""
-        return self.sequence.to_bytes(8, "big") + self.chunk_index.to_bytes(4, "big") + bytes.fromhex(self.digest)
-
-
-class StreamName(NamedTuple):
-    """Who sent, who received, and the stages at both ends."""
-
-    sender: str
-    receiver: str
-    origin: str
-    stage: str
-
-    def __str__(self) -> str:
-        return f"{self.origin} of {self.sender} to {self.stage} of {self.receiver}"
 
 
 #: One party's list.
@@ -244,18 +210,24 @@ def check_proof(text: str, place: object, secrets: PartySecrets) -> tuple[Stream
 
 
 def _difference(name: StreamName, sent: Sequence[Entry], taken: Sequence[Entry]) -> str:
-    for ours, theirs in itertools.zip_longest(sent, taken):
-        if ours == theirs:
-            continue
-        if theirs is None:
-            return f"{len(sent) - len(taken)} records from {ours.place} on were sent and not taken (yet)"
-        if ours is None:
-            return f"{theirs.place} and what follows was taken, and {name.sender} did not send it"
-        if ours.place == theirs.place:
-            return f"{ours.place} is not what was sent: {theirs.digest[:16]} was taken, {ours.digest[:16]} was sent"
-        first, what = min((ours, "was sent and not taken"), (theirs, "was taken and not sent"))
-        return f"{first.place} {what}"
-    return ""
+    found = find_difference(sent, taken)
+    return "" if found is None else describe_difference(name, found, len(sent) - len(taken))
+
+
+def describe_difference(name: StreamName, found: Difference, missing: int) -> str:
+    """What it says, for people. `missing` is how many records the receiver's list is shorter."""
+    place = found.first.place
+    match found.kind:
+        case DifferenceKind.NOT_TAKEN:
+            return f"{missing} records from {place} on were sent and not taken (yet)"
+        case DifferenceKind.NOT_SENT:
+            return f"{place} and what follows was taken, and {name.sender} did not send it"
+        case DifferenceKind.SKIPPED:
+            return f"{place} was sent and not taken"
+        case DifferenceKind.INSERTED:
+            return f"{place} was taken and not sent"
+    sent, taken = (entry.digest[:16] if entry is not None else "something else" for entry in found[1:])
+    return f"{place} is not what was sent: {taken} was taken, {sent} was sent"
 
 
 def _check_signature(signed: Signed, signature: str, place: object, secrets: PartySecrets) -> None:

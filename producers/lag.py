@@ -35,6 +35,7 @@ from infra.topics import (
     events_topic,
     exchange_topic,
     group_id,
+    job_audit_topic,
     questions_topic,
     requests_topic,
     results_topic,
@@ -49,12 +50,13 @@ from producers.topic_reader import (
     BrokerUnavailableError,
     check_topics,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 from streams.engine.kafka_settings import reading_group
 
 #: What `isthmus party run` runs.
-STAGES: tuple[str, ...] = (*Stage, COHORT)
+STAGES: tuple[str, ...] = (*Stage, COHORT, AUDIT)
 #: Counting stops here: beyond it, "far behind" is all that an operator needs.
 COUNT_LIMIT = 1000
 #: Of all stages together: an hour of training leaves more behind than anybody wants to wait for.
@@ -122,10 +124,12 @@ def _duration(seconds: float) -> str:
 
 
 def stage_topics(party: str, stage: str) -> tuple[str, ...]:
-    """What a stage reads. The coordinator also follows what its own party's tasks report."""
+    """What a stage reads. The coordinator also follows what its own party's tasks report; the auditor what crosses."""
     if stage == COHORT:
         return (commands_topic(stage, party),)
     topics = (commands_topic(stage, party), exchange_topic(stage, party))
+    if stage == AUDIT:
+        return (*topics, events_topic(party), job_audit_topic(party))
     return (*topics, events_topic(party)) if stage == Stage.JOB else topics
 
 
@@ -155,17 +159,19 @@ def measure_lag(connect: Callable[[str], Connection], party: str) -> tuple[Stage
     admin = AdminClient(dict(operator), logger=QUIET)
     groups = {stage: group_id(stage, party) for stage in inputs}
     members = _members(admin, tuple(groups.values()))
-    unread: dict[str, TopicLag] = {}
+    unread: dict[str, dict[str, TopicLag]] = {}
     for stage, topics in list(inputs.items()):
         partitions = [TopicPartition(topic, partition) for topic in topics for partition in range(counts[topic])]
         committed = _committed(admin, groups[stage], partitions)
         if stage in scoring and not members.get(groups[stage]) and all(p.offset < 0 for p in committed):
             del inputs[stage]
             continue
-        # No two of them read the same topic.
-        unread |= _unread(connect(stage), committed)
+        # As the process itself: the auditor reads what others read as well, from positions of its own.
+        unread[stage] = _unread(connect(stage), committed)
     return tuple(
-        StageLag(party, stage, groups[stage], tuple(unread[topic] for topic in topics), members.get(groups[stage]))
+        StageLag(
+            party, stage, groups[stage], tuple(unread[stage][topic] for topic in topics), members.get(groups[stage])
+        )
         for stage, topics in inputs.items()
     )
 

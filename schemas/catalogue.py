@@ -21,6 +21,7 @@ MODULES = (
     "schemas.tasks",
     "schemas.envelope",
     "schemas.audit",
+    "schemas.audit_statements",
     "schemas.deadletter",
     "schemas.engine_states",
     "schemas.alignment",
@@ -39,6 +40,7 @@ MODULES = (
     "schemas.evaluation_states",
     "schemas.registration_states",
     "schemas.cohort_states",
+    "schemas.audit_states",
     "schemas.scoring_states",
 )
 

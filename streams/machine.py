@@ -72,6 +72,13 @@ class ToRegistry:
 
 
 @dataclass(frozen=True)
+class ToResults:
+    """Put the record, in plain Avro, on the stage's own topic for results, under the job id."""
+
+    record: Record
+
+
+@dataclass(frozen=True)
 class SetTimer:
     """Send the machine a `TimerFired(name)` after `delay_ms`; setting a name again replaces the earlier timer."""
 
@@ -86,7 +93,7 @@ class CancelTimer:
     name: str
 
 
-Output = ToPeer | ToStage | ToEvents | ToRegistry | SetTimer | CancelTimer
+Output = ToPeer | ToStage | ToEvents | ToRegistry | ToResults | SetTimer | CancelTimer
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,10 @@ class Step:
 
     state: Record
     outputs: tuple[Output, ...] = ()
+
+
+class RefusedError(Exception):
+    """A machine whose records stand for themselves does not take this one: a dead letter with this text, no step."""
 
 
 class Machine(Protocol):

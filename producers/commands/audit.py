@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from infra.federation import read_installed
 from infra.party_secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
+from producers.audit_crossings import choose_words, fold_words, read_words
+from producers.audit_files import check_words, is_cross_signed, read_manifest, write_words
 from producers.audit_trail import (
     Statement,
-    StreamName,
     check_proof,
     compare_trails,
     make_statement,
@@ -21,6 +24,7 @@ from producers.audit_trail import (
 from producers.audit_trail import prove as prove_record
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, print_json
+from streams.kernels.trails import StreamName
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 OUT = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
@@ -43,6 +47,39 @@ def show(job_id: str, as_json: bool, home: Path) -> None:
         return
     for stream in statement.signed.streams:
         click.echo(f"{stream.count:>6} records  {stream.root[:16]}  {stream.name}")
+    click.echo(f"what both ends have signed: isthmus audit status {job_id}")
+
+
+@audit.command()
+@click.argument("job_id")
+@json_option
+@home_option
+def status(job_id: str, as_json: bool, home: Path) -> None:
+    """How far each stream is signed by both parties, by their auditors. Exit code 1: a contradiction."""
+    settings = load_settings(home)
+    found = fold_words(settings.party, read_words(settings, job_id))
+    if as_json:
+        print_json([{**asdict(each), "stream": str(each.stream)} for each in found])
+    for each in () if as_json else found:
+        click.echo(
+            f"{each.signed:>6} records signed, {each.countersigned_by_peer} of them counter-signed by {each.peer}, "
+            f"{each.countersigned_by_us} of {each.peer}'s by {settings.party}  ({each.stream})"
+        )
+        for contradiction in each.contradictions:
+            click.echo(f"       CONTRADICTED by {contradiction}")
+    sys.exit(REFUSED if any(each.contradictions for each in found) else 0)
+
+
+@audit.command()
+@click.argument("job_id")
+@OUT
+@home_option
+def export(job_id: str, out: Path | None, home: Path) -> None:
+    """What both parties have signed of a job, for whoever has the manifest: check it with `isthmus audit verify`."""
+    words = choose_words(read_words(load_settings(home), job_id))
+    if not words:
+        raise CommandError(f"nothing of job {job_id} is counter-signed yet: isthmus audit status {job_id}")
+    _write(write_words(job_id, words), out)
 
 
 @audit.command()
@@ -96,11 +133,20 @@ def prove(
 
 @audit.command()
 @click.argument("file", type=FILE)
+@click.option(
+    "--manifest", "manifests", type=FILE, multiple=True, help="For a cross-signed statement: without a home, by this."
+)
 @home_option
-def verify(file: Path, home: Path) -> None:
-    """Check a proof of this party or of a peer."""
+def verify(file: Path, manifests: tuple[Path, ...], home: Path) -> None:
+    """Check a proof of this party or of a peer, or what `isthmus audit export` wrote: that without a broker or keys."""
+    text = file.read_text(encoding="utf-8")
+    if is_cross_signed(text):
+        given = [read_manifest(path.read_text(encoding="utf-8"), path) for path in manifests]
+        for line in check_words(text, file, given or read_installed(home)):
+            click.echo(line)
+        return
     secrets = load_secrets(load_settings(home))
-    stream, entry, party = check_proof(file.read_text(encoding="utf-8"), file, secrets)
+    stream, entry, party = check_proof(text, file, secrets)
     click.echo(f"{party} signed that record {entry.place} from {stream.name} has the digest {entry.digest}")
 
 

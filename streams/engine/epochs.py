@@ -13,6 +13,7 @@ opens what it said itself and nothing else. The receiver keeps the key in use in
     a later one without its key                            a dead letter: it never came
     an earlier one                                         nothing if it says it was taken, else a dead letter
     none                                                   a dead letter: between parties every record has one
+    of the last epoch, after the stage's end               nothing: its key is erased
 """
 
 from __future__ import annotations
@@ -65,6 +66,17 @@ def key_for_opening(keyring: Keyring, envelope: SealedRecord, in_use: EpochKey) 
     if envelope.chunk_index or not envelope.wrapped_key:
         raise SealError(f"a record of {sender!r} of epoch {number}, whose key never came; {in_use.number} is in use")
     return EpochKey(number, keyring.unwrap_epoch_key(envelope))
+
+
+def is_over(in_use: EpochKey, envelope: SealedRecord, *, is_old: bool) -> bool:
+    """Whether the record is passed over without being opened: true or not, it would change nothing.
+
+    A mirror may repeat records (`is_old`) whose key is erased; and with the last key of a stage that is over all that
+    peers say to it is erased.
+    """
+    if not in_use.key and in_use.number:
+        return envelope.epoch <= in_use.number
+    return is_old and envelope.epoch < in_use.number
 
 
 @dataclass

@@ -3,10 +3,11 @@
 | what came | what follows |
 |---|---|
 | not Avro, not ours, not for us, does not open, in the wrong place | a dead letter (`UndeliverableError`) |
-| an envelope that was taken before, or says so of an epoch that is over | nothing |
+| an envelope that was taken before; that says so, of an epoch that is over; of a stage that is over | nothing |
 | a chunk that is not the last | it is kept |
 | an authentic envelope that leaves a gap, or has unusable content | `PeerFault` with blame, `LocalFault` if our own |
 | a `TimerFired` of an older generation | nothing |
+| an authentic envelope, where records stand for themselves | the record, in whatever order it comes |
 | anything else | the record |
 """
 
@@ -24,7 +25,7 @@ from schemas.record import Blob, Record
 from schemas.tasks import LocalFault, PeerFault, TimerFired
 from streams.engine.chunks import Arrival, ChunkError, add_chunk
 from streams.engine.dead_letter import UndeliverableError
-from streams.engine.epochs import key_for_opening
+from streams.engine.epochs import is_over, key_for_opening
 from streams.engine.jobs import Job, Peer, Progress
 from streams.engine.partitioner import partition_of
 from streams.engine.ports import InputRecord
@@ -110,7 +111,7 @@ class Intake:
         if raw.topic == self._topics.events:
             if type(record) not in self._topics.plain_events:
                 return None
-        elif raw.topic != self._topics.commands or type(record) not in self._topics.plain_commands:
+        elif not self._topics.accepts_plain(raw.topic, type(record)):
             raise UndeliverableError(f"a plain {name} is not accepted on {raw.topic}")
         if getattr(record, "job_id", None) != job_id:
             raise UndeliverableError(f"the key is {job_id!r}, but the {name} is about another job")
@@ -147,17 +148,23 @@ class Intake:
         progress = job.received.get(peer, Progress())
         position = (envelope.sequence, envelope.chunk_index)
         is_own, epoch = envelope.sender == self._topics.party, job.receiving.get(peer, NO_EPOCH)
-        if position < progress.expected and envelope.epoch < epoch.number:
-            # A mirror may repeat records whose key is erased. True or not, it would change nothing.
+        # Where no order is kept every record brings its own key.
+        is_unordered = not is_own and not self._topics.is_ordered
+        if is_unordered and envelope.chunk_count != 1:
+            raise UndeliverableError(f"{envelope.sender!r} sent a record in {envelope.chunk_count} chunks: too large")
+        if not is_own and is_over(epoch, envelope, is_old=position < progress.expected):
             return Taken(job)
         try:
             if not is_own:
                 epoch = key_for_opening(self._keyring, envelope, epoch)
             piece = self._keyring.open(envelope, epoch)
         except SealError as error:
-            raise UndeliverableError(str(error)) from error
+            who, text = repr(envelope.sender), str(error)
+            raise UndeliverableError(text if who in text else f"a record of {who}, {text}") from error
         if not envelope.sequence < MAX_SEQUENCE:
             raise UndeliverableError(f"sequence {envelope.sequence} is out of range")
+        if is_unordered:
+            return self._take_whole(job, envelope, piece)
         if position < progress.expected:
             return Taken(job)
         if not is_own:

@@ -79,6 +79,12 @@ class Job:
             return self
         return replace(self, receiving={**self.receiving, peer: epoch})
 
+    def without_keys(self) -> Job:
+        """What peers sealed until now can be opened no more."""
+        if not any(epoch.key for epoch in self.receiving.values()):
+            return self
+        return replace(self, receiving={peer: EpochKey(epoch.number) for peer, epoch in self.receiving.items()})
+
     def with_sending(self, peer: Peer, epoch: Sending) -> Job:
         """The outgoing stream is in this epoch."""
         return replace(self, sending={**self.sending, peer: epoch})

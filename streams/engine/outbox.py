@@ -18,7 +18,7 @@ from streams.engine.ports import OutputRecord
 from streams.engine.seal import NO_EPOCH, Keyring, SealError, Stream
 from streams.engine.timers import cancel_timer, set_timer
 from streams.engine.topics import StageTopics
-from streams.machine import CancelTimer, Output, SetTimer, ToEvents, ToPeer, ToRegistry, ToStage
+from streams.machine import CancelTimer, Output, SetTimer, ToEvents, ToPeer, ToRegistry, ToResults, ToStage
 
 #: Envelopes that one record of the audit tells of: some 100 bytes each.
 MOST_CROSSED = 1_000
@@ -58,21 +58,23 @@ class Outbox:
         self._partition_count = partition_count
         self._now_ms = now_ms
         self._chunk_bytes = chunk_bytes
-        self._epoch_records = epoch_records
+        # Where no order is kept the receiver may never have seen an earlier record: each brings its own key.
+        self._epoch_records = epoch_records if topics.is_ordered else 1
 
     def send(
         self, job: Job, outputs: Iterable[Output], *, skip_unreachable: bool = False
     ) -> tuple[Job, list[OutputRecord]]:
         """The job after sending, and the records, in order.
 
-        Raises `OutputError`, `EncodeError`, and `UnreachableError` unless what is unreachable shall be left out.
+        Raises `OutputError`, `EncodeError`, and `UnreachableError` unless what is unreachable shall be left out, as
+        always where records stand for themselves: they are said again.
         """
         records: list[OutputRecord] = []
         for output in outputs:
             try:
                 job = self._send_one(job, output, records)
             except UnreachableError:
-                if not skip_unreachable:
+                if not skip_unreachable and self._topics.is_ordered:
                     raise
         return job, records
 
@@ -91,6 +93,8 @@ class Outbox:
                 records.append(self._plain(self._topics.events, job.job_id, record))
             case ToRegistry(key, record):
                 records.append(self._plain(self._topics.registry, key, record))
+            case ToResults(record):
+                records.append(self._plain(self._topics.results, job.job_id, record))
             case SetTimer(name, delay_ms):
                 return set_timer(job, name, self._now_ms() + delay_ms)
             case CancelTimer(name):
@@ -130,6 +134,8 @@ class Outbox:
     def audit(self, job: Job) -> tuple[Job, list[OutputRecord]]:
         """The job without, and the records with what it sent to peers and took from them."""
         topics, manifest = self._topics, self._keyring.current_manifest
+        if topics.follows_audit:
+            return replace(job, crossed=()), []
         pieces = [job.crossed[start : start + MOST_CROSSED] for start in range(0, len(job.crossed), MOST_CROSSED)]
         records = [
             self._plain(

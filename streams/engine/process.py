@@ -119,6 +119,7 @@ class StageProcess:
             *filter(None, (topics.registry,)),
             topics.audit,
             topics.dead_letter,
+            *filter(None, (topics.results,)),
         ):
             try:
                 counts[topic] = self._log.partition_count(topic)

@@ -71,7 +71,7 @@ class Draft:
 
     def put(self, job: Job, outputs: Iterable[OutputRecord] = ()) -> None:
         """A step's result."""
-        if job != self.base.jobs.get(job.job_id) or job.job_id in self.jobs:
+        if job != self.base.jobs.get(job.job_id, Job(job.job_id)) or job.job_id in self.jobs:
             self.jobs[job.job_id] = job
         self.outputs.extend(outputs)
 

@@ -14,10 +14,15 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
+from schemas.alignment_states import AlignEnded
 from schemas.codec import DecodeError, blobs_of, decode, encode
+from schemas.evaluation_states import EvaluateEnded
+from schemas.job_states import EndedJob
 from schemas.jobs import Reason
 from schemas.record import Blob, Record
+from schemas.registration_states import RegisterEnded
 from schemas.tasks import LocalFault
+from schemas.training_states import TrainEnded
 from streams.engine import failpoints
 from streams.engine.blobs import SealedBlobs
 from streams.engine.dead_letter import UndeliverableError
@@ -26,9 +31,12 @@ from streams.engine.jobs import Job
 from streams.engine.outbox import Outbox, UnreachableError
 from streams.engine.ports import OutputRecord, StorageError
 from streams.engine.state_log import INLINE_BYTES
-from streams.machine import Event, Machine, Step, ToEvents, ToPeer, ToRegistry, ToStage
+from streams.machine import Event, Machine, RefusedError, Step, ToEvents, ToPeer, ToRegistry, ToStage
 
 _log = logging.getLogger(__name__)
+
+#: States after which nothing that peers say changes anything: the keys of what they sealed are erased.
+ENDED = (AlignEnded, EndedJob, EvaluateEnded, RegisterEnded, TrainEnded)
 
 Prepare = Callable[[Record], object | None]
 
@@ -57,6 +65,8 @@ class Stepper:
             return self._take(job, state, record, sender, skip_unreachable=False)
         except EngineError:
             raise
+        except RefusedError as error:
+            raise UndeliverableError(str(error)) from error
         except Exception as error:  # noqa: BLE001 - whatever a machine or a loader raises becomes an event
             fault = self._describe(job, record, error)
         try:
@@ -80,6 +90,8 @@ class Stepper:
         failpoints.reach(failpoints.AFTER_STEP)
         after = self._keep(job, state, step)
         failpoints.reach(failpoints.AFTER_BLOBS)
+        if isinstance(step.state, ENDED):
+            after = after.without_keys()
         return self._outbox.send(after, step.outputs, skip_unreachable=skip_unreachable)
 
     def _load_state(self, job: Job) -> Record:
@@ -100,7 +112,8 @@ class Stepper:
         for output in step.outputs:
             if isinstance(output, ToPeer | ToStage | ToEvents | ToRegistry):
                 self._blobs.put_all(blobs_of(output.record))
-        if step.state is before and job.state is not None:
+        # A job whose first record changes nothing is not kept: otherwise any id that a peer makes up would be.
+        if step.state is before and (job.state is not None or not (job.machine or job.machine_blob)):
             return job
         encoding = encode(step.state)
         blob = None

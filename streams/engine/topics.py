@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from schemas.audit import EnvelopesCrossed
 from schemas.jobs import ApproveJob, CancelJob, DeclineJob, SubmitJob
 from schemas.record import Record
 from schemas.tasks import TaskFailed, TaskProgressed, TaskResumed, TaskStarted, TaskSucceeded, TaskSuspended
@@ -41,8 +42,22 @@ class StageTopics:
     plain_commands: frozenset[type[Record]] = frozenset()
     #: Plain records taken from `events`; none: the topic is not an input.
     plain_events: frozenset[type[Record]] = frozenset()
+    #: Whether `audit` is an input. What such a stage says itself is not written down there: there would be no end.
+    follows_audit: bool = False
+    #: Where `ToResults` goes; empty for a stage without.
+    results: str = ""
+    #: Whether a record of a peer counts only after all before it. If not, each has one chunk and stands for itself:
+    #: what is lost is said again, what comes twice changes nothing, and the machine sees to that.
+    is_ordered: bool = True
 
     @property
     def inputs(self) -> tuple[str, ...]:
         """What the process's group subscribes to."""
-        return (self.commands, *filter(None, (self.exchange,)), *((self.events,) if self.plain_events else ()))
+        optional = (self.exchange, self.events if self.plain_events else "", self.audit if self.follows_audit else "")
+        return (self.commands, *filter(None, optional))
+
+    def accepts_plain(self, topic: str, cls: type[Record]) -> bool:
+        """Whether a plain record of this class may lie on an input topic."""
+        if topic == self.audit:
+            return self.follows_audit and cls is EnvelopesCrossed
+        return topic == self.commands and cls in self.plain_commands

@@ -43,6 +43,25 @@ def check_entry(entry: bytes, index: int, size: int, path: Sequence[bytes], root
     return last == 0 and node == root
 
 
+def grow(frontier: Sequence[bytes], size: int, entry: bytes) -> tuple[bytes, ...]:
+    """The frontier after one more entry: the roots of the full trees that `size` entries fall into, largest first."""
+    hashes, node = list(frontier), _leaf(entry)
+    while size % 2:
+        node = _node(hashes.pop(), node)
+        size //= 2
+    return (*hashes, node)
+
+
+def frontier_root(frontier: Sequence[bytes]) -> bytes:
+    """The root of the tree with this frontier."""
+    if not frontier:
+        return tree_root(())
+    *left, node = frontier
+    for each in reversed(left):
+        node = _node(each, node)
+    return node
+
+
 def _root(hashes: Sequence[bytes]) -> bytes:
     if len(hashes) == 1:
         return hashes[0]

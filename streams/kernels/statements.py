@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from schemas.statements import LeavesTold, LeavesWanted, ScoreStatement, StatementBucket, StatementLeaf
+from streams.kernels.fields import digest_fields
 
 BUCKETS = 256
 _LEAF = b"isthmus/score-leaf/1"
@@ -73,7 +74,7 @@ def leaf_of(
     quantum: int,
 ) -> bytes:
     """SHA-256 over everything about an answer that both houses know and that does not depend on when it was given."""
-    return _digest(_LEAF, request_id, purpose, guest, host, model, version, int(answered), value, quantum)
+    return digest_fields(_LEAF, request_id, purpose, guest, host, model, version, int(answered), value, quantum)
 
 
 def bucket_of(request_id: str) -> int:
@@ -141,7 +142,7 @@ def digest_of(buckets: Sequence[StatementBucket]) -> bytes:
     fields: list[bytes | int] = []
     for bucket in buckets:
         fields += [bucket.bucket, bucket.count, bucket.digest]
-    return _digest(_STATEMENT, *fields)
+    return digest_fields(_STATEMENT, *fields)
 
 
 def account_of(record: ScoreStatement | LeavesWanted | LeavesTold) -> Account:
@@ -151,7 +152,7 @@ def account_of(record: ScoreStatement | LeavesWanted | LeavesTold) -> Account:
 
 def signed_bytes(statement: ScoreStatement) -> bytes:
     """What its signature is over: everything but the signature. The buckets count by their digest."""
-    return _digest(
+    return digest_fields(
         _SIGNED,
         statement.sender,
         statement.guest,
@@ -260,12 +261,3 @@ def _by_request(leaves: Iterable[StatementLeaf]) -> dict[str, set[bytes]]:
     for leaf in leaves:
         found.setdefault(leaf.request_id, set()).add(leaf.leaf)
     return found
-
-
-def _digest(domain: bytes, *fields: str | bytes | int) -> bytes:
-    """SHA-256 over the fields, each with its length in front."""
-    running = hashlib.sha256(domain)
-    for field in fields:
-        data = field if isinstance(field, bytes) else str(field).encode()
-        running.update(len(data).to_bytes(4, "big") + data)
-    return running.digest()

@@ -18,6 +18,7 @@ from producers.demo_parties import DemoOptions, make_spec
 from producers.spec import mapping_of
 
 DEADLINE_SECONDS = 300
+COUNTS = ("signed", "countersigned_by_peer", "countersigned_by_us")
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -147,8 +148,28 @@ def _compare_what_crossed(job_id: str, guest: str, host: str, folder: Path) -> N
     refused = _isthmus("audit", "reconcile", job_id, str(files[host]), "--home", guest, code=1)
     assert f"are not those that {parties[host]} signed" in refused
     assert "nothing of a job nonsense crossed" in _isthmus("audit", "show", "nonsense", "--home", guest, code=1)
-    lines = _isthmus("audit", "show", job_id, "--home", guest).splitlines()
+    *lines, hint = _isthmus("audit", "show", job_id, "--home", guest).splitlines()
     assert len(lines) == len(document["entries"])
+    assert hint.endswith(f"isthmus audit status {job_id}")
+    for home in (guest, host):
+        _await_signed(job_id, home)
+    manifest = str(Path(guest) / "federation" / "manifest-1.json")
+    _isthmus("audit", "export", job_id, "--out", str(proof), "--home", host)
+    told = _isthmus("audit", "verify", str(proof), "--manifest", manifest)
+    assert told.count("counter-signed the first") == 2 * len(lines), "each stream, by either side"
+
+
+def _await_signed(job_id: str, home: str) -> None:
+    """Until auditors of both sides have signed every stream, which nobody asked them to. Each look takes a second."""
+    command = [sys.executable, "-m", "producers.cli", "audit", "status", job_id, "--json", "--home", home]
+    found: list[dict[str, object]] = []
+    for _ in range(60):
+        told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+        found = json.loads(told.stdout) if told.returncode == 0 else []
+        counts = [{each[name] for name in COUNTS} for each in found]
+        if len(found) == 10 and all(len(each) == 1 for each in counts):
+            return
+    raise AssertionError(f"not signed by both: {found}")
 
 
 def _await_proposal(job_id: str, host: str) -> None:

@@ -9,11 +9,16 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from schemas.audit_statements import AUDIT
+from schemas.audit_states import AuditedJob
 from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE, Privacy, ProposeJob, Role, SubmitJob
 from schemas.record import Record
 from streams.machine import Event, Machine, Step
 from streams.machines.align.protocol import TRANSITIONS as ALIGN
+from streams.machines.audit import TRANSITIONS as AUDITING
+from streams.machines.audit import AuditMachine
+from streams.machines.audit.protocol import AUDITOR
 from streams.machines.evaluate.protocol import TRANSITIONS as EVALUATE
 from streams.machines.job import JobMachine, Policy
 from streams.machines.job.machine import phase_of as job_phase_of
@@ -21,7 +26,7 @@ from streams.machines.job.protocol import TRANSITIONS as JOB
 from streams.machines.register.protocol import TRANSITIONS as REGISTER
 from streams.machines.train import TRANSITIONS as TRAIN
 from streams.machines.transition import Transition
-from tests.machines import align_cases, job_world, test_evaluate, test_register, train_cases
+from tests.machines import align_cases, audit_cases, job_world, test_evaluate, test_register, train_cases
 from tests.machines.driver import Driver
 
 #: Somebody with whom keys were exchanged, but who has no part in the job.
@@ -63,6 +68,8 @@ class Arena:
         """As the protocol's table calls it."""
         if self.machine.stage == "job":
             return str(job_phase_of(state))
+        if isinstance(state, AuditedJob):
+            return "over" if state.is_over else "running"
         name = type(state).__name__
         return "waiting" if name.endswith("Waiting") else str(getattr(state, "phase", "ended"))
 
@@ -159,6 +166,33 @@ def _job(role: str, *, is_asking: bool = False) -> Arena:
     return finish()
 
 
+class AnySigner:
+    """A peer that has its own key, which the fuzzer lacks, can sign whatever it likes."""
+
+    def sign(self, message: bytes) -> bytes:
+        return audit_cases.Keys(audit_cases.GLOBEX).sign(message)
+
+    def has_signed(self, peer: str, message: bytes, signature: bytes) -> bool:
+        return peer == audit_cases.ACME
+
+
+def _audit() -> Arena:
+    acme, globex = audit_cases.ACME, audit_cases.GLOBEX
+    manifest = audit_cases.MANIFEST
+    own = AuditMachine(globex, AnySigner(), manifest, [manifest])
+    driver = Driver({(acme, AUDIT): audit_cases.make_machine(acme), (globex, AUDIT): own}, audit_cases.JOB)
+    finish = _arena("audit", driver, globex, acme, AUDITOR, AUDITING)
+    for start in range(0, 150, 75):
+        for party in (acme, globex):
+            crossed = audit_cases.crossed(party, audit_cases.OUT, audit_cases.sealed(75, start=start))
+            audit_cases.tell(driver, party, crossed)
+    audit_cases.speak(driver)
+    for party in (acme, globex):
+        audit_cases.tell(driver, party, audit_cases.over(party))
+    audit_cases.speak(driver)
+    return finish()
+
+
 _MAKERS: dict[str, Callable[[], Arena]] = {
     **{f"align-{role}": functools.partial(_align, role) for role in (Role.GUEST.value, Role.HOST.value)},
     **{
@@ -171,6 +205,7 @@ _MAKERS: dict[str, Callable[[], Arena]] = {
     "job-guest": functools.partial(_job, "guest"),
     "job-host": functools.partial(_job, "host"),
     "job-host-asking": functools.partial(_job, "host", is_asking=True),
+    "audit": _audit,
 }
 ARENAS = tuple(_MAKERS)
 

@@ -12,7 +12,18 @@ from schemas.record import Blob, Record
 from schemas.tasks import PeerFault, TaskFailed, TaskResumed
 from streams.engine.chunks import CHUNK_BYTES
 from streams.engine.intake import find_private, has_blobs
-from streams.machine import CancelTimer, Event, Output, SetTimer, Step, ToEvents, ToPeer, ToRegistry, ToStage
+from streams.machine import (
+    CancelTimer,
+    Event,
+    Output,
+    SetTimer,
+    Step,
+    ToEvents,
+    ToPeer,
+    ToRegistry,
+    ToResults,
+    ToStage,
+)
 from streams.machines.task import MOST_EARLY
 from tests.fuzz.arenas import Arena
 
@@ -53,6 +64,13 @@ def check_step(arena: Arena, before: Record, event: Event, step: Step, author: s
         assert step.state == before and not step.outputs, f"{story}: a stranger changes nothing"
 
 
+def check_refusal(arena: Arena, event: Event, author: str, text: str) -> None:
+    """The dead letter of a record that a machine does not take at all names who sent it, and has an end."""
+    story = f"{arena.name}: {type(event.record).__name__} of {author} is refused: {text[:500]}"
+    assert author in (arena.party, *text.split()) or f"{author}'s" in text, story
+    assert len(text) <= MOST_DETAIL, story
+
+
 def _check_state(state: Record, before: Record, event: Event, story: str) -> None:
     store = {blob.sha256: blob.content for record in (before, state) for blob in _blobs(record)}
     data = encode(state)
@@ -74,7 +92,7 @@ def _check_outputs(arena: Arena, outputs: tuple[Output, ...], story: str) -> Non
             case ToStage(stage, record):
                 assert stage in {*Stage, COHORT}, f"{story}: there is no stage {stage}"
                 encode(record)
-            case ToEvents(record) | ToRegistry(_, record):
+            case ToEvents(record) | ToRegistry(_, record) | ToResults(record):
                 told = len(encode(record))
                 assert len(getattr(record, "detail", "")) <= MOST_DETAIL, f"{story}: a text without end is told"
                 assert told <= MOST_TOLD < CHUNK_BYTES, f"{story}: a {type(record).__name__} of {told:,} bytes is told"
@@ -102,7 +120,7 @@ def _check_blame(arena: Arena, step: Step, event: Event, author: str, story: str
 def _check_table(arena: Arena, before: Record, event: Event, step: Step, author: str, story: str) -> None:
     """A step is in the protocol's table, or changes nothing, or ends the task or the job."""
     old, new = arena.phase_of(before), arena.phase_of(step.state)
-    sent = {type(o.record) for o in step.outputs if isinstance(o, ToPeer | ToStage | ToEvents | ToRegistry)}
+    sent = {type(o.record) for o in step.outputs if isinstance(o, ToPeer | ToStage | ToEvents | ToRegistry | ToResults)}
     if new == "ended" != old and {cls.__name__ for cls in sent} & {"TaskFailed", "JobFailed"}:
         assert {cls.__name__ for cls in sent} <= _ENDING, f"{story}: a failure sends {sent}"
         return

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from schemas.catalogue import record_classes
 from schemas.record import Record
+from streams.machine import RefusedError
 from tests.fuzz.arenas import STRANGER, Arena, arena
 from tests.fuzz.notation import record_from_json, record_to_json
-from tests.fuzz.referee import as_told, check_step
+from tests.fuzz.referee import as_told, check_refusal, check_step
 from tests.fuzz.variation import altered, records_of
 
 MOST_MOVES = 6
@@ -51,7 +52,11 @@ def play(script: Script) -> None:
             author = event.sender
         else:
             event, author = as_told(ring, move.sender, move.record), move.sender
-        step = ring.machine.step(state, event)
+        try:
+            step = ring.machine.step(state, event)
+        except RefusedError as refused:
+            check_refusal(ring, event, author, str(refused))
+            continue
         check_step(ring, state, event, step, author)
         state = step.state
 

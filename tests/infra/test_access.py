@@ -27,6 +27,7 @@ from infra.topics import (
     questions_topic,
     statements_topic,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
@@ -44,7 +45,7 @@ def _allowed(operation: Operation, name: str) -> set[str]:
 def test_only_writing_to_a_door_crosses_parties_and_each_door_has_one_kind_of_writer() -> None:
     crossing = [rule for rule in RULES if crosses_parties(rule, tuple(TOPICS.values()))]
     writers = {
-        **{exchange_topic(stage, party): str(stage) for stage in Stage for party in PARTIES},
+        **{exchange_topic(stage, party): str(stage) for stage in (*Stage, AUDIT) for party in PARTIES},
         **{questions_topic(party): ROUTER for party in PARTIES},
         **{answers_topic(party): SCORE_HOST for party in PARTIES},
         **{statements_topic(party): RECONCILER for party in PARTIES},
@@ -53,7 +54,7 @@ def test_only_writing_to_a_door_crosses_parties_and_each_door_has_one_kind_of_wr
         assert TOPICS[rule.name].kind is Kind.EXCHANGE
         assert rule.operation is Operation.WRITE
         assert rule.principal == f"{rule.party}.{writers[rule.name]}"
-    assert len(crossing) == len(PARTIES) * (len(PARTIES) - 1) * (len(Stage) + 3)
+    assert len(crossing) == len(PARTIES) * (len(PARTIES) - 1) * (len(Stage) + 4)
 
 
 def test_a_party_without_peers_touches_nobody_else() -> None:
@@ -101,7 +102,7 @@ def test_no_sealed_topic_is_read_by_people() -> None:
     sealed = {name for name, topic in TOPICS.items() if topic.kind in kinds}
     for rule in RULES:
         if rule.operation is Operation.READ and rule.name in sealed:
-            assert rule.principal.split(".")[1] in {*Stage, COHORT, *SCORING}, rule
+            assert rule.principal.split(".")[1] in {*Stage, COHORT, AUDIT, *SCORING}, rule
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:
@@ -119,6 +120,22 @@ def test_only_the_train_stage_and_the_register_of_cohorts_speak_to_each_other() 
     assert _allowed(Operation.WRITE, "vfl.cohort.commands.acme.v1") == {"acme.train"}
     assert HAND_OVERS[COHORT] == (Stage.TRAIN,)
     assert not [name for name in TOPICS if name.startswith("vfl.cohort.exchange.")]
+
+
+def test_the_auditor_writes_of_nothing_that_it_audits() -> None:
+    written = {r.name for r in RULES if r.principal == "acme.audit" and r.operation is Operation.WRITE}
+    topics = {name for name in written if name in TOPICS}
+    assert topics == {
+        "vfl.audit.commands.acme.v1",
+        "vfl.audit.state.acme.v1",
+        "vfl.audit.results.acme.v1",
+        "vfl.deadletter.acme.v1",
+        "vfl.audit.exchange.globex.v1",
+        "vfl.audit.exchange.initech.v1",
+    }
+    assert _allowed(Operation.WRITE, "vfl.audit.results.acme.v1") == {"acme.audit"}
+    assert _allowed(Operation.READ, "vfl.audit.results.acme.v1") == {"acme.client"}
+    assert "acme.audit" not in _allowed(Operation.WRITE, "vfl.job.audit.acme.v1")
 
 
 def test_a_process_may_use_its_own_group_and_transactional_ids_only() -> None:

@@ -15,6 +15,7 @@ from infra.topics import (
     statements_topic,
     transactional_id,
 )
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 
@@ -29,7 +30,7 @@ def test_every_stage_has_its_own_door_commands_and_state() -> None:
 def test_what_comes_from_outside_and_every_state_has_one_reader() -> None:
     for topic in party_topics("acme"):
         if topic.kind in (Kind.COMMANDS, Kind.EXCHANGE, Kind.STATE, Kind.REQUESTS, Kind.ROUTED):
-            assert topic.reader in {*Stage, COHORT, *SCORING}, topic.name
+            assert topic.reader in {*Stage, COHORT, AUDIT, *SCORING}, topic.name
 
 
 def test_whatever_is_joined_is_co_partitioned() -> None:
@@ -53,6 +54,10 @@ def test_names_are_what_operators_were_told() -> None:
         "vfl.job.commands.acme.v1",
         "vfl.cohort.commands.acme.v1",
         "vfl.cohort.state.acme.v1",
+        "vfl.audit.commands.acme.v1",
+        "vfl.audit.exchange.acme.v1",
+        "vfl.audit.state.acme.v1",
+        "vfl.audit.results.acme.v1",
         "vfl.job.events.acme.v1",
         "vfl.job.view.acme.v1",
         "vfl.model.registry.acme.v1",

@@ -23,6 +23,7 @@ from streams.machine import (
     ToEvents,
     ToPeer,
     ToRegistry,
+    ToResults,
     ToStage,
     Traffic,
 )
@@ -81,6 +82,7 @@ class Driver:
         self.channels: dict[tuple[str, str, str], deque[Delivery]] = {}
         self.events: dict[str, list[Record]] = {party: [] for party, _ in self.machines}
         self.registry: dict[str, dict[str, Record]] = {party: {} for party, _ in self.machines}
+        self.results: dict[str, list[Record]] = {party: [] for party, _ in self.machines}
         self.handed_over: dict[tuple[str, str], list[Record]] = {}
         self.timers: dict[tuple[str, str], dict[str, int]] = {k: {} for k in self.machines}
         self.trace: list[Entry] = []
@@ -198,6 +200,8 @@ class Driver:
                 self.events[party].append(decode(self._encode(party, record), self.loader(party)))
             case ToRegistry(key, record):
                 self.registry[party][key] = decode(self._encode(party, record), self.loader(party))
+            case ToResults(record):
+                self.results[party].append(decode(self._encode(party, record), self.loader(party)))
             case SetTimer(name, delay_ms):
                 self.timers[party, stage][name] = delay_ms
             case CancelTimer(name):
@@ -215,4 +219,6 @@ def describe(output: Output) -> str:
             return f"event: {encode(record).hex()}"
         case ToRegistry(key, record):
             return f"registry {key}: {encode(record).hex()}"
+        case ToResults(record):
+            return f"result: {encode(record).hex()}"
     return repr(output)

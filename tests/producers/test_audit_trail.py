@@ -15,8 +15,6 @@ from infra.secrets import create_secrets
 from infra.settings import load_settings, save_settings
 from producers.audit_trail import (
     AuditError,
-    Entry,
-    StreamName,
     check_proof,
     collect_trail,
     compare_trails,
@@ -25,6 +23,7 @@ from producers.audit_trail import (
     read_statement,
 )
 from schemas.audit import CrossedEnvelope, EnvelopesCrossed
+from streams.kernels.trails import Entry, StreamName
 
 JOB = "job-1"
 OUT = StreamName("acme", "globex", "train", "train")

@@ -117,7 +117,7 @@ def test_a_party_that_rotates_says_who_has_to_sign(home: str, tmp_path: Path) ->
     result = _run("federation", "rotate", "--grace-hours", "0", "--allow-trusted-guest", "--home", home)
     assert "waits for shop" in result.output
     shown = _run("federation", "show", "--home", home).output
-    for change in ("bank has a new key, signing_key", "profile changes"):
+    for change in ("bank has a new key, kem_key, signing_key", "profile changes"):
         assert f"change: {change}" in shown
     assert _run("federation", "sign", f"{home}/federation/draft.json", "--home", shop).exit_code == 0
     assert _run("federation", "sign", f"{shop}/federation/manifest-2.json", "--home", home).exit_code == 0

@@ -259,6 +259,7 @@ def test_lag_counts_records_that_nobody_has_taken(home: str, party: str, tell: T
         "evaluate": 0,
         "register": 0,
         "cohort": 0,
+        "audit": 2,
     }
     assert lags[0]["oldest_ms"] is not None
     text = _run("lag", "--home", home).output

@@ -45,5 +45,5 @@ def test_counting_stops_somewhere() -> None:
     assert "more than 1000 records" in describe_lag(_lag(TopicLag("exchange", COUNT_LIMIT, THEN_MS)), THEN_MS)
 
 
-def test_the_coordinator_alone_also_reads_events_and_the_register_of_cohorts_has_no_door() -> None:
-    assert [len(stage_topics("shop", stage)) for stage in STAGES] == [3, 2, 2, 2, 2, 1]
+def test_coordinator_and_auditor_also_read_events_and_the_register_of_cohorts_has_no_door() -> None:
+    assert [len(stage_topics("shop", stage)) for stage in STAGES] == [3, 2, 2, 2, 2, 1, 4]

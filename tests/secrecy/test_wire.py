@@ -29,6 +29,7 @@ from producers.demo_data import DemoTables, breast_cancer
 from producers.job_view import JobStatus, JobView
 from producers.model_reader import WEIGHT_BITS, load_half, read_models
 from schemas.alignment import AlignmentReady
+from schemas.audit_statements import AUDIT
 from schemas.codec import decode
 from schemas.cohorts import COHORT
 from schemas.conversion import blob_walker
@@ -236,7 +237,7 @@ def _opened_states(run: Run, house: House) -> Iterator[tuple[bytes, Record]]:
     """Every state that a stage's machine was ever in, as it rested."""
     party = open_party(house.home)
     blobs = SealedBlobs(party.objects, party.keyring)
-    for stage in (*Stage, COHORT):
+    for stage in (*Stage, COHORT, AUDIT):
         topic = state_topic(stage, house.party)
         for message in run.of_topic(topic):
             if message.value() is None:
@@ -281,10 +282,10 @@ def test_no_topic_holds_anything_of_anybody(run: Run, scanners: dict[str, Scanne
 
 def test_what_crosses_the_door_and_what_rests_is_sealed(run: Run) -> None:
     for house in run.world.houses:
-        for stage in Stage:
+        for stage in (*Stage, AUDIT):
             for message in run.of_topic(exchange_topic(stage, house.party)):
                 assert isinstance(decode(message.value() or b""), SealedRecord)
-        for stage in (*Stage, COHORT):
+        for stage in (*Stage, COHORT, AUDIT):
             for message in run.of_topic(state_topic(stage, house.party)):
                 assert message.value() is None or isinstance(decode(message.value() or b""), SealedState)
             if stage is not Stage.JOB:

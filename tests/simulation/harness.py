@@ -16,6 +16,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from schemas.audit import EnvelopesCrossed
+from schemas.audit_statements import AUDIT
 from schemas.codec import blobs_of, decode, encode
 from schemas.cohorts import COHORT
 from schemas.conversion import blob_walker
@@ -110,6 +111,8 @@ class World:
             for topic in (*topics.inputs, topics.state, topics.events, topics.registry, topics.audit):
                 counts[topic] = self.partitions
             counts[topics.dead_letter] = 1
+            if topics.results:
+                counts[topics.results] = self.partitions
             # Stages hand over to others, whether these run here or not.
             counts.update({topics.commands_of(stage): self.partitions for stage in (*PIPELINE, COHORT)})
         self.broker = FakeBroker(counts, self.clock.now_ms, self.seed)
@@ -396,6 +399,9 @@ def make_topics(plan: Plan) -> StageTopics:
         commands_of=lambda stage: commands_topic(stage, plan.party),
         plain_commands=plan.plain_commands,
         plain_events=plan.plain_events,
+        follows_audit=plan.stage == AUDIT,
+        results=f"vfl.{AUDIT}.results.{plan.party}.v1" if plan.stage == AUDIT else "",
+        is_ordered=plan.stage != AUDIT,
     )
 
 

@@ -1,4 +1,4 @@
-"""A whole job, all twelve processes of two parties on the fake broker: one model, in both registries, once."""
+"""A whole job, the twelve processes of two parties that take part in it: one model, in both registries, once."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from infra.properties import read_properties
 from infra.strict_yaml import parse_yaml
 from infra.topics import SCORING as SCORING_NAMES
 from producers.cli import main
+from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE
 from tests.tidy.sources import PACKAGES, ROOT
@@ -78,9 +79,13 @@ def test_what_party_run_starts_covers_every_stage_once_and_exists() -> None:
     for option, module, *arguments in PROCESSES.values():
         assert option == "-m"
         assert importlib.util.find_spec(module) is not None, module
-        alone = {"consumers.model_registrar": "register", "consumers.cohort_register": COHORT}
+        alone = {
+            "consumers.model_registrar": "register",
+            "consumers.cohort_register": COHORT,
+            "consumers.auditor": AUDIT,
+        }
         stages.append(arguments[-1] if arguments else alone.get(module, "job"))
-    assert sorted(stages) == sorted(["job", COHORT, *PIPELINE])
+    assert sorted(stages) == sorted(["job", COHORT, AUDIT, *PIPELINE])
 
 
 def test_what_score_run_starts_are_the_catalogues_processes_and_exist() -> None:
