@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import gc
 import logging
-import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
-from consumers.exits import end_with_parent, refuse
-from consumers.native import remove_unpacked_library
-from consumers.party import Party, open_party
-from consumers.wiring import WORLD_FAILED
+from consumers.party import Party
+from consumers.process import run_process
 from infra.connection import connect_as
-from infra.object_store import ObjectStoreError
-from infra.secrets import SecretsError
-from infra.settings import SettingsError
 from infra.topics import SCORE_HOST, dead_letter_topic, group_id, routed_topic, score_audit_topic, transactional_id
 from schemas.jobs import JobSpec
 from schemas.record import Record
 from schemas.scoring import ScoreReason
-from streams.engine.errors import EngineError
 from streams.engine.messages import MessageSeal
 from streams.engine.ports import OutputRecord
 from streams.engine.relay_counts import PartitionCounts
@@ -78,37 +69,36 @@ def run_relay(
 
     `input_of` names the topic that a party's process reads.
     """
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    remove_unpacked_library()
-    try:
-        party = open_party(home)
+    run_process(home, process, lambda party: Relay(party, process, slot, input_of(party.name), make))
+
+
+class Relay:
+    """A relay's loop around its handler, which is closed at the end."""
+
+    def __init__(
+        self,
+        party: Party,
+        process: str,
+        slot: int,
+        input_topic: str,
+        make: Callable[[Party, PartitionCounts], ClosableHandler],
+    ) -> None:
         settings = party.settings
-        handler = make(party, PartitionCounts(settings.bootstrap_servers, connect_as(settings, process)))
-    except (SettingsError, SecretsError, ObjectStoreError) as error:
-        refuse(f"{process}: {error}")
-        return
-    except (EngineError, FeatureSourceError) as error:
-        _log.error("%s cannot begin: %s", process, error)
-        sys.exit(WORLD_FAILED)
-    loop = RelayLoop(relay_places(party, process, slot, input_of(party.name)), handler)
+        self._handler = make(party, PartitionCounts(settings.bootstrap_servers, connect_as(settings, process)))
+        self._loop = RelayLoop(relay_places(party, process, slot, input_topic), self._handler)
 
-    def stop(number: int = 0, frame: FrameType | None = None) -> None:
-        loop.stop()
+    def run(self) -> None:
+        """Raises `EngineError`."""
+        gc.set_threshold(*GC_THRESHOLDS)
+        gc.freeze()
+        try:
+            self._loop.run()
+        finally:
+            self._handler.close()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    end_with_parent(stop)
-    gc.set_threshold(*GC_THRESHOLDS)
-    gc.freeze()
-    try:
-        loop.run()
-    except EngineError as error:
-        _log.error("%s at %s ends: %s", process, party.name, error)
-        sys.exit(WORLD_FAILED)
-    finally:
-        handler.close()
+    def stop(self) -> None:
+        """Ask `run` to end."""
+        self._loop.stop()
 
 
 def relay_places(party: Party, process: str, slot: int, input_topic: str) -> RelayPlaces:

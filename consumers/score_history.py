@@ -20,16 +20,18 @@ import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from consumers.party import Party
+from consumers.process import run_process
 from consumers.score_archive import Archive, ArchiveError
-from consumers.score_process import run_books
 from consumers.score_rows import RowMaker, UnbookableError
 from infra.connection import connect_as
 from infra.history_store import (
     Booking,
+    HistoryError,
     HistoryStore,
     HistoryUnavailableError,
     PositionMovedError,
     Progress,
+    open_history,
 )
 from infra.object_store import ObjectStoreError
 from infra.topics import HISTORY, dead_letter_topic, group_id, results_topic, score_audit_topic, transactional_id
@@ -288,7 +290,7 @@ class HistoryWriter:
 @click.option("--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number among equal processes.")
 def main(home: Path, slot: int) -> None:
     """Keep the history of a party's scoring."""
-    run_books(home, HISTORY, lambda party, store: HistoryWriter(party, store, slot))
+    run_process(home, HISTORY, lambda party: HistoryWriter(party, open_history(party.settings), slot), (HistoryError,))
 
 
 if __name__ == "__main__":

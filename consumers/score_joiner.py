@@ -6,22 +6,14 @@ python -m consumers.score_joiner --home DIR --slot N
 from __future__ import annotations
 
 import gc
-import logging
-import signal
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import click
 
-from consumers.exits import end_with_parent, refuse
-from consumers.party import Party, open_party
-from consumers.wiring import WORLD_FAILED
+from consumers.party import Party
+from consumers.process import run_process
 from infra.connection import connect_as
-from infra.object_store import ObjectStoreError
-from infra.secrets import SecretsError
-from infra.settings import SettingsError
 from infra.topics import (
     JOINER,
     SCORE,
@@ -34,14 +26,11 @@ from infra.topics import (
     state_topic,
     transactional_id,
 )
-from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
 from streams.engine.join_process import JoinProcess
 from streams.engine.join_slices import JoinTopics
 from streams.engine.kafka_log import KafkaLog
 from streams.engine.topics import StageTopics
 from streams.machines.score.ledger import JoinRules
-
-_log = logging.getLogger("isthmus")
 
 #: A transaction often begins when the broker has not quite ended the one before, and is asked to try again: soon.
 LATENCY: dict[str, Any] = {"retry.backoff.ms": 1, "retry.backoff.max.ms": 20}
@@ -83,30 +72,8 @@ def make_process(party: Party, slot: int) -> JoinProcess:
 @click.option("--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number among equal processes.")
 def main(home: Path, slot: int) -> None:
     """Run a joiner of online scoring at a party."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    try:
-        party = open_party(home)
-        process = make_process(party, slot)
-    except (SettingsError, SecretsError, ObjectStoreError) as error:
-        refuse(f"{JOINER}: {error}")
-        return
-
-    def stop(number: int = 0, frame: FrameType | None = None) -> None:
-        process.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    end_with_parent(stop)
     gc.set_threshold(*GC_THRESHOLDS)
-    try:
-        process.run()
-    except (TornTransactionError, UnreadableStateError) as error:
-        refuse(f"{JOINER} at {party.name} does not trust its state and stops: {error}")
-    except EngineError as error:
-        _log.error("%s at %s ends: %s", JOINER, party.name, error)
-        sys.exit(WORLD_FAILED)
+    run_process(home, JOINER, lambda party: make_process(party, slot))
 
 
 if __name__ == "__main__":

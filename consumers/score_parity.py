@@ -9,8 +9,6 @@ One a guest. It keeps nothing: after a crash a check begins again, under new req
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 import threading
 import time
 import uuid
@@ -21,13 +19,9 @@ from pathlib import Path
 import click
 from confluent_kafka import OFFSET_END, Consumer, Producer, TopicPartition
 
-from consumers.exits import end_with_parent, refuse
-from consumers.native import remove_unpacked_library
-from consumers.party import Party, open_party
+from consumers.party import Party
+from consumers.process import run_process
 from infra.connection import connect_as
-from infra.object_store import ObjectStoreError
-from infra.secrets import SecretsError
-from infra.settings import SettingsError
 from infra.topics import PARITY, events_topic, registry_topic, requests_topic, score_audit_topic, serving_topic
 from schemas.codec import DecodeError, decode, encode
 from schemas.evaluation import EvaluationReport, ReportStored
@@ -239,19 +233,7 @@ class ParityCheck:
 @click.option("--slot", type=click.IntRange(0, 0), default=0, help="There is one parity check a party: 0.")
 def main(home: Path, slot: int) -> None:
     """Run the parity check of a party."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    remove_unpacked_library()
-    try:
-        check = ParityCheck(open_party(home))
-    except (SettingsError, SecretsError, ObjectStoreError) as error:
-        refuse(f"score-parity: {error}")
-        return
-    signal.signal(signal.SIGTERM, lambda *_: check.stop())
-    signal.signal(signal.SIGINT, lambda *_: check.stop())
-    end_with_parent(check.stop)
-    check.run()
+    run_process(home, PARITY, ParityCheck)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,15 @@ import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from consumers.party import Party
+from consumers.process import run_process
 from consumers.score_accounts import Accounts, Outgoing, RefusedError, StaleError
-from consumers.score_process import run_books
 from infra.connection import connect_as
-from infra.history_store import HistoryStore, HistoryUnavailableError
+from infra.history_store import (
+    HistoryError,
+    HistoryStore,
+    HistoryUnavailableError,
+    open_history,
+)
 from infra.statement_store import StatementStore
 from infra.topics import (
     RECONCILER,
@@ -224,7 +229,7 @@ def _now_ms() -> int:
 @click.option("--slot", type=click.IntRange(0, 99), default=0, show_default=True, help="Number among equal processes.")
 def main(home: Path, slot: int) -> None:
     """Compare a party's scoring accounts with its peers."""
-    run_books(home, RECONCILER, lambda party, store: Reconciler(party, store, slot))
+    run_process(home, RECONCILER, lambda party: Reconciler(party, open_history(party.settings), slot), (HistoryError,))
 
 
 if __name__ == "__main__":

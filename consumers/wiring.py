@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
-from consumers.exits import end_with_parent, refuse
-from consumers.native import remove_unpacked_library
-from consumers.party import Party, make_prepare, open_party
+from consumers.party import Party, make_prepare
+from consumers.process import run_process
 from infra.connection import connect_as
-from infra.object_store import ObjectStoreError
-from infra.secrets import SecretsError
-from infra.settings import SettingsError
 from infra.topics import (
     audit_results_topic,
     commands_topic,
@@ -33,17 +25,11 @@ from schemas.audit_statements import AUDIT
 from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 from schemas.record import Record
-from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
 from streams.engine.kafka_log import KafkaLog
 from streams.engine.process import StageProcess, SystemClock
 from streams.engine.topics import CLIENT_COMMANDS, TASK_EVENTS, StageTopics
 from streams.machine import Machine
 from streams.machines.audit.protocol import AUDITED_EVENTS
-
-_log = logging.getLogger("isthmus")
-
-#: Exit code of a process that ended because of the world around it: started again, it may work.
-WORLD_FAILED = 1
 
 
 def stage_topics(party: str, stage: str) -> StageTopics:
@@ -76,30 +62,7 @@ def stage_topics(party: str, stage: str) -> StageTopics:
 
 def run_stage(home: Path, slot: int, stage: str, make_machine: Callable[[Party], Machine]) -> None:
     """Run the stage's process at the party of `home` until SIGTERM. Ends the interpreter with a code and a text."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    remove_unpacked_library()
-    try:
-        party = open_party(home)
-        process = make_process(party, slot, stage, make_machine(party))
-    except (SettingsError, SecretsError, ObjectStoreError) as error:
-        refuse(f"{stage}: {error}")
-        return
-
-    def stop(number: int = 0, frame: FrameType | None = None) -> None:
-        process.stop()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    end_with_parent(stop)
-    try:
-        process.run()
-    except (TornTransactionError, UnreadableStateError) as error:
-        refuse(f"{stage} at {party.name} does not trust its state and stops: {error}")
-    except EngineError as error:
-        _log.error("%s at %s ends: %s", stage, party.name, error)
-        sys.exit(WORLD_FAILED)
+    run_process(home, stage, lambda party: make_process(party, slot, stage, make_machine(party)))
 
 
 def make_process(party: Party, slot: int, stage: str, machine: Machine) -> StageProcess:

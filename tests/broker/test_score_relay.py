@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from consumers.exits import NEEDS_A_PERSON
-from consumers.wiring import WORLD_FAILED
+from consumers.process import WORLD_FAILED
 from infra.broker import EmbeddedBroker
 from infra.secrets import create_secrets
 from infra.settings import save_settings

@@ -130,6 +130,11 @@ UNDELIVERABLE: dict[str, tuple[str, Callable[[World], bytes], str]] = {
         ),
         "the key of epoch 1 from 'guest' does not open",
     ),
+    "an epoch that begins within a record": (
+        EXCHANGE,
+        lambda world: encode(replace(seal(world, Bye(JOB)), chunk_index=1, chunk_count=2)),
+        "of epoch 1, whose key never came; 0 is in use",
+    ),
     "an envelope of a stranger": (EXCHANGE, changed(sender="nobody"), "of 'nobody' is not accepted"),
     "an envelope in another's name": (EXCHANGE, changed(sender="third"), "does not open"),
     "our own envelope from outside": (

@@ -1,4 +1,11 @@
-"""How the processes that keep the books of scoring begin and end."""
+"""How every process of a party begins and ends: opened once, stopped by a signal or with its parent.
+
+| it ends because | code | and |
+|---|---|---|
+| it was told to | 0 | |
+| settings, keys, or state need a person | 78 | the last line of its log says what |
+| of the world around it | 1 | the supervisor starts it again |
+"""
 
 from __future__ import annotations
 
@@ -13,14 +20,16 @@ from typing import Protocol
 from consumers.exits import end_with_parent, refuse
 from consumers.native import remove_unpacked_library
 from consumers.party import Party, open_party
-from consumers.wiring import WORLD_FAILED
-from infra.history_store import HistoryError, HistoryStore, open_history
 from infra.object_store import ObjectStoreError
 from infra.secrets import SecretsError
 from infra.settings import SettingsError
-from streams.engine.errors import EngineError
+from streams.engine.errors import EngineError, TornTransactionError, UnreadableStateError
+from streams.features import FeatureSourceError
 
 _log = logging.getLogger("isthmus")
+
+#: Exit code of a process that ended because of the world around it: started again, it may work.
+WORLD_FAILED = 1
 
 
 class Process(Protocol):
@@ -35,18 +44,27 @@ class Process(Protocol):
         ...
 
 
-def run_books(home: Path, name: str, make: Callable[[Party, HistoryStore], Process]) -> None:
-    """Run the process of the party in `home` until SIGTERM. Ends the interpreter with a code and a text."""
+def run_process(
+    home: Path, name: str, make: Callable[[Party], Process], refusals: tuple[type[Exception], ...] = ()
+) -> None:
+    """Run what `make` makes of the party in `home` until SIGTERM. Ends the interpreter with a code and a text.
+
+    `refusals` are further errors of `make` for which a person has to act.
+    """
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     remove_unpacked_library()
+    for_a_person: tuple[type[Exception], ...] = (SettingsError, SecretsError, ObjectStoreError, *refusals)
     try:
         party = open_party(home)
-        process = make(party, open_history(party.settings))
-    except (SettingsError, SecretsError, ObjectStoreError, HistoryError) as error:
+        process = make(party)
+    except for_a_person as error:
         refuse(f"{name}: {error}")
         return
+    except (EngineError, FeatureSourceError) as error:
+        _log.error("%s cannot begin: %s", name, error)
+        sys.exit(WORLD_FAILED)
 
     def stop(number: int = 0, frame: FrameType | None = None) -> None:
         process.stop()
@@ -56,6 +74,8 @@ def run_books(home: Path, name: str, make: Callable[[Party, HistoryStore], Proce
     end_with_parent(stop)
     try:
         process.run()
+    except (TornTransactionError, UnreadableStateError) as error:
+        refuse(f"{name} at {party.name} does not trust its state and stops: {error}")
     except EngineError as error:
         _log.error("%s at %s ends: %s", name, party.name, error)
         sys.exit(WORLD_FAILED)
