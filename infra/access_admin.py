@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -164,6 +164,11 @@ def _await(futures: Mapping[Any, Future[Any]], what: str) -> None:
         try:
             future.result(timeout=REQUEST_TIMEOUT_SECONDS)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+                raise AccessError(
+                    "the cluster does not let this client set passwords and rules: name its administrator's properties "
+                    "with --admin"
+                ) from error
             problems.append(f"{what} {subject}: {error.args[0].str()}")
     if problems:
         raise AccessError("the cluster refused:\n  " + "\n  ".join(problems))

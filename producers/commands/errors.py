@@ -10,6 +10,7 @@ import click
 from confluent_kafka import KafkaException
 
 from consumers.exits import NEEDS_A_PERSON
+from infra.access_admin import AccessError
 from infra.broker import BrokerError
 from infra.broker.jars import JarError
 from infra.broker.tools import ToolError
@@ -58,7 +59,7 @@ def reported() -> Iterator[None]:
         raise CommandError(str(error), WRONG_SPEC) from error
     except (SettingsError, SecretsError, ManifestError) as error:
         raise CommandError(str(error), NEEDS_A_PERSON) from error
-    except (BrokerUnavailableError, TopicError, BrokerError, JarError, ToolError) as error:
+    except (BrokerUnavailableError, TopicError, AccessError, BrokerError, JarError, ToolError) as error:
         raise CommandError(str(error), NO_BROKER) from error
     except KafkaException as error:
         raise CommandError(f"the broker refused: {error.args[0].str()}", NO_BROKER) from error

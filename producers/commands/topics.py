@@ -94,10 +94,8 @@ def acls(is_applied: bool, is_revoked: bool, admin_file: Path | None, home: Path
         return
     change = grant_access(admin, settings)
     principals = len({rule.principal for rule in rules if rule.party == party})
-    click.echo(
-        f"{principals} principals of {party} have their passwords; of {len(rules)} rules, {len(change.added)} are new"
-    )
-    click.echo(f"removed {len(change.removed)} rules that were too much")
+    added, removed = len(change.added), len(change.removed)
+    click.echo(f"{principals} principals of {party}, {len(rules)} rules: {added} made, {removed} taken away")
 
 
 @topics.command()

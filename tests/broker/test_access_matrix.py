@@ -34,7 +34,7 @@ from infra.access import (
     principal_name,
     roles_of,
 )
-from infra.access_admin import apply_rules, grant_access, revoke
+from infra.access_admin import apply_rules, grant_access
 from infra.broker import EmbeddedBroker, run_tool
 from infra.broker.certificates import CA, prepare_certificates
 from infra.connection import Connection, connect_as
@@ -278,6 +278,35 @@ def test_who_gives_the_wrong_password_or_none_is_told_so(scene: Scene, tmp_path:
             check_topics(good | change, ())
 
 
+def _topics(scene: Scene, party: str, *arguments: str, code: int = 0) -> str:
+    """`isthmus topics ...` in the party's home."""
+    done = CliRunner().invoke(cli, ["topics", *arguments, "--home", str(scene.settings[party].home)])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_rules_are_printed_made_once_and_refused_to_who_may_not(scene: Scene, tmp_path: Path) -> None:
+    acme, _ = scene.members
+    admin = ("--admin", str(scene.broker.admin_file))
+    printed = _topics(scene, acme, "acls").splitlines()
+    rules = access_rules(acme, scene.settings[acme].peers)
+    assert len(printed) == len(rules) and all(line.startswith("kafka-acls --bootstrap-server") for line in printed)
+    assert f"{len(rules)} rules: 0 made, 0 taken away" in _topics(scene, acme, "acls", "--apply", *admin)
+    # Its own operator may look at topics, and make nothing.
+    assert "matches" in _topics(scene, acme, "list")
+    assert "name its administrator's properties with --admin" in _topics(scene, acme, "acls", "--apply", code=3)
+    assert "contradict each other" in _topics(scene, acme, "acls", "--apply", "--revoke", code=1)
+    absent, empty = tmp_path / "absent.properties", tmp_path / "empty.properties"
+    empty.write_text("# nothing\n")
+    assert "cannot be used" in _topics(scene, acme, "list", "--admin", str(absent), code=1)
+    assert "does not say bootstrap.servers" in _topics(scene, acme, "list", "--admin", str(empty), code=1)
+    out = tmp_path / "x.properties"
+    assert "no role 'king'; there are align, application" in _topics(
+        scene, acme, "credentials", "king", "--out", str(out), code=1
+    )
+    assert not out.exists()
+
+
 def _other_authority(folder: Path) -> Path:
     prepare_certificates(folder / "tls")
     return folder / "tls" / CA
@@ -296,7 +325,8 @@ def test_a_party_that_is_revoked_is_locked_out_and_its_peers_doors_close(
     assert not change.added
     with pytest.raises(KafkaException, match="authorization failed"):
         _produce(trainer, door)
-    revoke(scene.admin, acme, roles_of(acme))
+    told = _topics(scene, acme, "acls", "--revoke", "--admin", str(guarded_broker.admin_file))
+    assert "it is locked out" in told
     with pytest.raises(BrokerUnavailableError, match="does not accept the name and password"):
         check_topics(trainer, ())
     check_topics(connect_as(scene.settings[globex], CLIENT), (registry_topic(globex),))

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from infra.broker.certificates import CA, prepare_certificates
 from infra.code_digest import code_digest
+from infra.connection import connect_as
+from infra.secrets import SecretsError
 from infra.settings import load_settings
 from producers import topic_reader
 from producers.cli import main
@@ -50,6 +54,54 @@ def test_a_home_is_not_made_twice(home: str) -> None:
     assert result.exit_code == 78
     assert "exists already" in result.output
     assert (Path(home) / "keys" / "party.key").read_bytes() == before
+
+
+def test_a_home_takes_the_brokers_authority_along_or_is_not_made(tmp_path: Path) -> None:
+    rubbish, home = tmp_path / "rubbish.pem", tmp_path / "bank"
+    rubbish.write_text("no certificate")
+    for path in (rubbish, tmp_path / "absent.pem"):
+        result = _run("party", "init", "bank", "--ca", str(path), "--home", str(home))
+        assert result.exit_code == 78
+        assert f"{path}, which is to vouch for the broker, holds no certificates in PEM" in result.output
+        assert not home.exists()
+    prepare_certificates(tmp_path / "old", now=datetime(2000, 1, 1, tzinfo=UTC))
+    result = _run("party", "init", "bank", "--ca", str(tmp_path / "old" / CA), "--home", str(home))
+    assert "its certificates expired on 2009-12-29" in result.output
+    prepare_certificates(tmp_path / "tls")
+    assert _run("party", "init", "bank", "--ca", str(tmp_path / "tls" / CA), "--home", str(home)).exit_code == 0
+    assert load_settings(home).resolve("broker-ca.pem").read_bytes() == (tmp_path / "tls" / CA).read_bytes()
+    connection = connect_as(load_settings(home), "train")
+    assert connection["ssl.ca.location"] == str(home / "broker-ca.pem")
+    assert (connection["security.protocol"], connection["sasl.username"]) == ("SASL_SSL", "bank.train")
+
+
+def test_passwords_that_were_handed_out_take_the_place_of_derived_ones(home: str) -> None:
+    settings, file = Path(home) / "party.yaml", Path(home) / "passwords.json"
+    derived = connect_as(load_settings(Path(home)), "train")["sasl.password"]
+    assert derived != connect_as(load_settings(Path(home)), "align")["sasl.password"]
+    settings.write_text(settings.read_text().replace("kind: scram", "kind: scram\n  passwords: passwords.json"))
+    with pytest.raises(SecretsError, match="is missing"):
+        connect_as(load_settings(Path(home)), "train")
+    file.write_text('{"train": "handed-out"}')
+    file.chmod(0o644)
+    with pytest.raises(SecretsError, match="can be read or changed by other users: chmod 600"):
+        connect_as(load_settings(Path(home)), "train")
+    file.chmod(0o600)
+    assert connect_as(load_settings(Path(home)), "train")["sasl.password"] == "handed-out"
+    with pytest.raises(SecretsError, match="has no password for 'align'"):
+        connect_as(load_settings(Path(home)), "align")
+    for rubbish in ("[]", '{"train": 5}', "{"):
+        file.write_text(rubbish)
+        with pytest.raises(SecretsError, match=r"expected JSON such as \{\"client\""):
+            connect_as(load_settings(Path(home)), "train")
+
+
+def test_what_access_decides_is_not_set_twice(home: str) -> None:
+    settings = Path(home) / "party.yaml"
+    settings.write_text(settings.read_text() + "kafka: {security.protocol: PLAINTEXT}\n")
+    result = _run("topics", "list", "--home", home)
+    assert result.exit_code == 78
+    assert "kafka: security.protocol cannot be set where `access` says how to connect" in result.output
 
 
 def test_a_home_without_settings_says_how_to_make_one(tmp_path: Path) -> None:
