@@ -36,6 +36,7 @@ from schemas.jobs import (
     SubmitJob,
 )
 from schemas.record import Record
+from tests.producers.open_homes import connect_openly
 
 Tell = Callable[..., None]
 
@@ -49,6 +50,7 @@ def home(broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path
     """A party with topics on the broker, and nobody who works for it."""
     folder, name = str(tmp_path / "home"), new_party("bank")
     assert _run("party", "init", name, "--bootstrap", broker.bootstrap, "--home", folder).exit_code == 0
+    connect_openly(Path(folder))
     made = _run("topics", "create", "--home", folder)
     assert made.exit_code == 0, made.output
     return folder
@@ -100,6 +102,7 @@ def test_a_broker_without_the_topics_is_told_apart_from_no_broker(
 ) -> None:
     folder, name = str(tmp_path / "other"), new_party("shop")
     assert _run("party", "init", name, "--bootstrap", broker.bootstrap, "--home", folder).exit_code == 0
+    connect_openly(Path(folder))
     for command in (("job", "list"), ("lag",), ("party", "run")):
         result = _run(*command, "--home", folder)
         assert result.exit_code == 3

@@ -23,6 +23,7 @@ from schemas.digests import digest_of
 from schemas.jobs import JobSpec, PartySpec
 from schemas.models import ModelRegistered
 from schemas.serving import ServingVersion
+from tests.producers.open_homes import connect_openly
 
 SPEC = JobSpec("credit", PartySpec("bank", "loans"), "y", (PartySpec("shop", "carts"),))
 VERDICT = ServingVersion("credit", "v1", b"", True, 40, 0, "", (1,), 0, (600,), (0.5, 0.5), 1)
@@ -37,6 +38,7 @@ def home(broker: EmbeddedBroker, new_party: Callable[[str], str], tmp_path: Path
     """A guest with the models v1, v2 (checked), v3 (failed its check) and v4 (not checked)."""
     folder, name = str(tmp_path / "home"), new_party("bank")
     assert _run("party", "init", name, "--bootstrap", broker.bootstrap, "--home", folder).exit_code == 0
+    connect_openly(Path(folder))
     assert _run("topics", "create", "--home", folder).exit_code == 0
     producer = Producer({"bootstrap.servers": broker.bootstrap})
     for version in ("v1", "v2", "v3", "v4"):
