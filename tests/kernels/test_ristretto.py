@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -10,41 +11,21 @@ from hypothesis import strategies as st
 
 from streams.kernels import ristretto
 from streams.kernels.entropy import prf
+from tests.kernels.rfc9496 import BAD_ENCODINGS, MAPPED, MULTIPLES
+from tests.kernels.ristretto_paths import PATHS, take_path
 
 KEY = bytes(range(32))
 
-#: RFC 9496, A.1: the first multiples of the generator.
-MULTIPLES = (
-    "e2f2ae0a6abc4e71a884a961c500515f58e30b6aa582dd8db6a65945e08d2d76",
-    "6a493210f7499cd17fecb510ae0cea23a110e8d5b901f8acadd3095c73a3b919",
-    "94741f5d5d52755ece4f23f044ee27d5d1ea1e2bd196b462166b16152a9d0259",
-)
+#: What `multiply` refuses: strings that are no encoding, the identity, and the generator with the highest bit set.
+REFUSED = (*BAD_ENCODINGS, "00" * 32, MULTIPLES[0][:-2] + "f6")
 
-#: RFC 9496, A.3: 64 uniform bytes and the point they map to.
-MAPPED = (
-    (
-        "5d1be09e3d0c82fc538112490e35701979d99e06ca3e2b5b54bffe8b4dc772c1"
-        "4d98b696a1bbfb5ca32c436cc61c16563790306c79eaca7705668b47dffe5bb6",
-        "3066f82a1a747d45120d1740f14358531a8f04bbffe6a819f86dfe50f44a0a46",
-    ),
-    (
-        "f116b34b8f17ceb56e8732a60d913dd10cce47a6d53bee9204be8b44f6678b27"
-        "0102a56902e2488c46120e9276cfe54638286b9e4b3cdb470b542d46c2068d38",
-        "f26e5b6f7d362d2d2a94c5d0e7602cb4773c95a2e5c31a64f133189fa76ed61b",
-    ),
-)
 
-#: RFC 9496, A.2: strings that are no encoding: not canonical, negative, not on the curve; and the identity.
-REFUSED = (
-    "00ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
-    "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "f3ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "0100000000000000000000000000000000000000000000000000000000000000",
-    "01ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "26948d35ca62e643e26a83177332e6b6afeb9d08e4268b650f1f5bbd8d81d371",
-    "0000000000000000000000000000000000000000000000000000000000000000",
-)
+@pytest.fixture(autouse=True, params=PATHS, scope="module")
+def _path(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test here runs on each path that is there."""
+    with pytest.MonkeyPatch.context() as patch:
+        take_path(patch, request.param)
+        yield
 
 
 def small_scalar(value: int) -> bytes:

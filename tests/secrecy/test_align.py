@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from schemas.alignment import BlindedPoints, DoubleBlindedTags, MatchedRows
 from schemas.alignment_states import GuestAlignment
@@ -18,6 +19,7 @@ from streams.kernels.ristretto import hash_ids, hash_to_points, multiply, scalar
 from streams.machine import ToEvents, ToPeer
 from streams.machines.align import AlignMachine
 from streams.machines.align.blinding import blind
+from tests.kernels.ristretto_paths import PATHS, take_path
 from tests.machines.driver import Driver
 from tests.machines.parties import make_dataset, make_spec, role_of, secret_of, start_task
 
@@ -166,11 +168,13 @@ def multiply_x25519(u: int, scalar_bytes: bytes) -> int:
     return x2 * pow(z2, _P - 2, _P) % _P
 
 
-def test_hashing_to_x25519_shows_a_bit_of_every_identifier() -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_hashing_to_x25519_shows_a_bit_of_every_identifier(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SHA-256(id) as u-coordinate: the side of the twist survives blinding, so a dictionary shrinks by half.
 
     Ristretto255 has no twist to be on: its map gives points of the one group, and its decoder refuses the rest.
     """
+    take_path(monkeypatch, path)
     exponent = hashlib.sha256(b"an exponent").digest()
     sides = set()
     for n in range(24):

@@ -9,15 +9,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "streams", "consumers", "producers", "infra")
-TEXT_SUFFIXES = {".py", ".md", ".toml", ".yaml", ".yml", ".properties", ".j2", ".html", ".avsc", ".json", ".lock", ""}
+TEXT_SUFFIXES = {
+    ".py", ".rs", ".md", ".toml", ".yaml", ".yml", ".properties", ".j2", ".html", ".avsc", ".json", ".lock", "",
+}  # fmt: skip
 #: Folders that tools make beside the sources.
-_MADE = {"build", "dist", "__pycache__"}
+_MADE = {"build", "dist", "target", "__pycache__"}
 
 
 @cache
 def text_files() -> tuple[Path, ...]:
-    """Every text file of the repository, made files left out."""
-    return tuple(sorted(path for path in _walk(ROOT) if path.suffix in TEXT_SUFFIXES))
+    """Every text file of the repository, made files left out; cargo's lock names the registry in every entry."""
+    return tuple(sorted(path for path in _walk(ROOT) if path.suffix in TEXT_SUFFIXES and path.name != "Cargo.lock"))
 
 
 def python_files(*folders: str) -> tuple[Path, ...]:

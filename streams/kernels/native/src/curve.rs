@@ -1,5 +1,101 @@
-use pyo3::prelude::*;
+//! The group ristretto255 (RFC 9496) on joined buffers, byte for byte what libsodium gives.
 
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+// Limbs go by their numbers, as in the formulas.
+#![allow(clippy::needless_range_loop)]
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use batch::Backend;
+
+mod batch;
+mod elligator;
+mod field;
+mod group;
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+mod portable;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(point_backends, module)?)?;
+    module.add_function(wrap_pyfunction!(multiply_points, module)?)?;
+    module.add_function(wrap_pyfunction!(hash_to_points, module)?)
+}
+
+/// Names of the back-ends for points that this processor can run, the one that is chosen first.
+#[pyfunction]
+fn point_backends() -> Vec<&'static str> {
+    available().map(Backend::name).collect()
+}
+
+/// The product of each joined 32-byte point and one scalar, or the index of the first point that is refused.
+#[pyfunction]
+#[pyo3(signature = (points, factor, threads = 1, backend = None))]
+fn multiply_points<'py>(
+    py: Python<'py>,
+    points: &[u8],
+    factor: &[u8],
+    threads: usize,
+    backend: Option<&str>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let backend = choose(backend)?;
+    let count = count(points, 32)?;
+    let factor = factor
+        .try_into()
+        .map_err(|_| PyValueError::new_err("a scalar has 32 bytes"))?;
+    let mut refused = None;
+    let products = PyBytes::new_with(py, 32 * count, |out| {
+        refused = py.detach(|| batch::multiply(backend, points, factor, out, threads));
+        Ok(())
+    })?;
+    Ok(match refused {
+        Some(index) => index.into_pyobject(py)?.into_any(),
+        None => products.into_any(),
+    })
+}
+
+/// The points that joined 64-byte strings map to.
+#[pyfunction]
+#[pyo3(signature = (digests, threads = 1, backend = None))]
+fn hash_to_points<'py>(
+    py: Python<'py>,
+    digests: &[u8],
+    threads: usize,
+    backend: Option<&str>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let backend = choose(backend)?;
+    let count = count(digests, 64)?;
+    PyBytes::new_with(py, 32 * count, |out| {
+        py.detach(|| batch::hash(backend, digests, out, threads));
+        Ok(())
+    })
+}
+
+fn available() -> impl Iterator<Item = Backend> {
+    Backend::ALL
+        .iter()
+        .copied()
+        .filter(|backend| backend.is_available())
+}
+
+fn choose(name: Option<&str>) -> PyResult<Backend> {
+    available()
+        .find(|backend| name.is_none_or(|name| name == backend.name()))
+        .ok_or_else(|| {
+            PyValueError::new_err(format!("no back-end for points {name:?} on this processor"))
+        })
+}
+
+fn count(joined: &[u8], width: usize) -> PyResult<usize> {
+    if !joined.len().is_multiple_of(width) {
+        return Err(PyValueError::new_err(format!(
+            "{} bytes are no multiple of {width}",
+            joined.len()
+        )));
+    }
+    Ok(joined.len() / width)
 }
