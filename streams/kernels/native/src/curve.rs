@@ -9,6 +9,8 @@ use pyo3::types::PyBytes;
 
 use batch::Backend;
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod batch;
 mod elligator;
 mod field;

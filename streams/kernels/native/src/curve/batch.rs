@@ -1,8 +1,11 @@
 //! Joined buffers through the lanes of the back-end that fits the processor, on one thread or more.
 
+#[cfg(target_arch = "x86_64")]
+use super::avx2::Avx2;
 use super::elligator::hash_lanes;
 use super::field::{Lanes, MAX_LANES};
 use super::group::{Point, encode_doubled};
+
 #[cfg(target_arch = "x86_64")]
 use super::ifma::Ifma;
 use super::portable::Portable;
@@ -15,6 +18,8 @@ const CHUNK: usize = 512;
 pub enum Backend {
     #[cfg(target_arch = "x86_64")]
     Ifma,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
     Portable,
 }
 
@@ -23,6 +28,8 @@ impl Backend {
     pub const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
         Self::Ifma,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
         Self::Portable,
     ];
 
@@ -30,6 +37,8 @@ impl Backend {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Ifma => "ifma",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
             Self::Portable => "portable",
         }
     }
@@ -42,6 +51,8 @@ impl Backend {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512ifma")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2"),
             Self::Portable => true,
         }
     }
@@ -65,6 +76,8 @@ pub fn multiply(
             // Sound: a back-end is chosen only where it is available.
             #[cfg(target_arch = "x86_64")]
             Backend::Ifma => unsafe { multiply_ifma(source, &digits, target) },
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2 => unsafe { multiply_avx2(source, &digits, target) },
             Backend::Portable => multiply_chunk::<Portable>(source, &digits, target),
         },
     );
@@ -84,6 +97,8 @@ pub fn hash(backend: Backend, strings: &[u8], out: &mut [u8], threads: usize) {
             // Sound: as above.
             #[cfg(target_arch = "x86_64")]
             Backend::Ifma => unsafe { hash_ifma(source, target) },
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2 => unsafe { hash_avx2(source, target) },
             Backend::Portable => hash_chunk::<Portable>(source, target),
         },
     );
@@ -99,6 +114,18 @@ fn multiply_ifma(points: &[u8], digits: &Digits, out: &mut [u8]) -> Option<usize
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
 fn hash_ifma(strings: &[u8], out: &mut [u8]) {
     hash_chunk::<Ifma>(strings, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn multiply_avx2(points: &[u8], digits: &Digits, out: &mut [u8]) -> Option<usize> {
+    multiply_chunk::<Avx2>(points, digits, out)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn hash_avx2(strings: &[u8], out: &mut [u8]) {
+    hash_chunk::<Avx2>(strings, out);
 }
 
 #[inline(always)]

@@ -38,7 +38,8 @@ fn weak_carry(l: Limbs) -> Limbs {
 fn carry_product(mut c: [u128; 5]) -> Limbs {
     let mut out = [0; 5];
     for k in 0..4 {
-        c[k + 1] += c[k] >> LIMB_BITS;
+        // 59 bits at most: an addition of one word.
+        c[k + 1] += u128::from((c[k] >> LIMB_BITS) as u64);
         out[k] = c[k] as u64 & LIMB_MASK;
     }
     out[4] = c[4] as u64 & LIMB_MASK;

@@ -1,6 +1,8 @@
 //! Each back-end's arithmetic against integers of plain words, at the edges of its limbs.
 
 #[cfg(target_arch = "x86_64")]
+use super::avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
 use super::batch::Backend;
 use super::field::*;
 #[cfg(target_arch = "x86_64")]
@@ -150,6 +152,14 @@ fn arithmetic_is_that_of_integers<F: Lanes>() {
 #[test]
 fn portable_arithmetic_is_that_of_integers() {
     arithmetic_is_that_of_integers::<Portable>();
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn avx2_arithmetic_is_that_of_integers() {
+    if Backend::Avx2.is_available() {
+        arithmetic_is_that_of_integers::<Avx2>();
+    }
 }
 
 #[test]
