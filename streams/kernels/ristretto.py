@@ -72,14 +72,25 @@ def normalise_id(raw: str, id_type: str) -> str:
 
 def hash_ids(ids: Iterable[str], context: bytes) -> bytes:
     """Map normalised identifiers to points: from_hash(SHA-512(context || id)), with lengths. 32 bytes each, joined."""
-    prefix = hashlib.sha512(b"isthmus/psi/id" + len(context).to_bytes(8, "big") + context)
+    prefix = _id_prefix(context)
+    if native := _native():
+        return bytes(native.hash_ids(list(ids), prefix, _threads()))
+    start = hashlib.sha512(prefix)
     digests = bytearray()
     for text in ids:
-        state = prefix.copy()
+        state = start.copy()
         body = text.encode("utf-8")
         state.update(len(body).to_bytes(8, "big") + body)
         digests += state.digest()
     return hash_to_points(bytes(digests))
+
+
+def blind_ids(ids: Iterable[str], context: bytes, factor: bytes) -> bytes:
+    """`hash_ids` and then `multiply`; the native kernel saves the encodings in between."""
+    if (native := _native()) and len(factor) == SCALAR_BYTES:
+        texts = list(ids)
+        return _accept(native.blind_ids(texts, _id_prefix(context), factor, _threads()), len(texts))
+    return multiply(hash_ids(ids, context), factor)
 
 
 def hash_to_points(digests: bytes) -> bytes:
@@ -111,7 +122,13 @@ def multiply(points: bytes, factor: bytes) -> bytes:
     count = _count(points, POINT_BYTES, "points")
     if len(factor) != SCALAR_BYTES:
         raise ValueError(f"a scalar has {SCALAR_BYTES} bytes, not {len(factor)}")
-    products = _native_products(points, factor) if _native() else _products(points, factor, count)
+    if native := _native():
+        return _accept(native.multiply_points(points, factor, _threads()), count)
+    return _accept(_products(points, factor, count), count)
+
+
+def _accept(products: bytes | int, count: int) -> bytes:
+    """The products, if none of so many points was refused."""
     if isinstance(products, int):
         raise ValueError(f"point {products} of {count} is the identity or not a canonical ristretto255 encoding")
     return products
@@ -129,21 +146,23 @@ def _products(points: bytes, factor: bytes, count: int) -> bytes | int:
     return result.raw
 
 
-def _native_products(points: bytes, factor: bytes) -> bytes | int:
-    products: bytes | int = _native().multiply_points(points, factor, _threads())
-    return products
-
-
 def tag_points(points: bytes, context: bytes) -> bytes:
     """Digest each joined point to 32 bytes under `context`: first 16 the tag to match, last 16 the proof."""
     count = _count(points, POINT_BYTES, "points")
-    prefix = hashlib.sha256(b"isthmus/psi/tag" + len(context).to_bytes(8, "big") + context)
+    prefix = b"isthmus/psi/tag" + len(context).to_bytes(8, "big") + context
+    if native := _native():
+        return bytes(native.tag_points(points, prefix))
+    start = hashlib.sha256(prefix)
     tags = bytearray()
     for index in range(count):
-        state = prefix.copy()
+        state = start.copy()
         state.update(points[POINT_BYTES * index : POINT_BYTES * (index + 1)])
         tags += state.digest()
     return bytes(tags)
+
+
+def _id_prefix(context: bytes) -> bytes:
+    return b"isthmus/psi/id" + len(context).to_bytes(8, "big") + context
 
 
 @functools.cache

@@ -103,6 +103,17 @@ def test_order_and_duplicates_of_ids_are_kept() -> None:
     assert anna == again != bert
 
 
+def test_blinding_ids_is_hashing_and_multiplying() -> None:
+    factor = ristretto.scalar(KEY)
+    ids = ["anna", "bert", "ümit"]
+    points = ristretto.hash_ids(ids, b"context")
+    assert ristretto.blind_ids(iter(ids), b"context", factor) == ristretto.multiply(points, factor)
+    with pytest.raises(ValueError, match="a scalar has 32 bytes"):
+        ristretto.blind_ids(ids, b"context", factor[1:])
+    with pytest.raises(ValueError, match="point 0 of 3"):
+        ristretto.blind_ids(ids, b"context", bytes(32))
+
+
 def test_tags_depend_on_point_and_context_only() -> None:
     points = ristretto.hash_ids(["anna", "bert"], b"context")
     tags = ristretto.tag_points(points, b"guest to host")

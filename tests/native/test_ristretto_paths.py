@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from streams.kernels import ristretto
 from streams.kernels.ristretto import _buffers, _from_hash, _products
 from tests.kernels.rfc9496 import BAD_ENCODINGS, MAPPED, MULTIPLES
+from tests.kernels.ristretto_paths import take_path
 
 native: Any = importlib.import_module("isthmus_native")
 
@@ -147,6 +148,38 @@ def test_threads_and_groups_change_nothing(backend: str, count: int) -> None:
     for threads in (0, 1, 2, 3, 64):
         assert native.hash_to_points(digests, threads, backend) == points
         assert native.multiply_points(points, factor, threads, backend) == products
+
+
+@backends
+@given(ids=st.lists(st.text(max_size=200), max_size=20), context=st.binary(max_size=150), factor=numbers)
+@settings(max_examples=50, deadline=None)
+def test_ids_become_the_points_of_the_reference(backend: str, ids: list[str], context: bytes, factor: int) -> None:
+    """Blocks of SHA-512 and of SHA-256 are full at other lengths of context and text; bytes are those of UTF-8."""
+    prefix = ristretto._id_prefix(context)
+    with pytest.MonkeyPatch.context() as patch:
+        take_path(patch, "libsodium")
+        points = ristretto.hash_ids(ids, context)
+        tags = ristretto.tag_points(points, context)
+    assert native.hash_ids(ids, prefix, 2, backend) == points
+    blinded = native.blind_ids(ids, prefix, number(factor), 2, backend)
+    assert blinded == _products(points, number(factor), len(ids))
+    tag_prefix = b"isthmus/psi/tag" + len(context).to_bytes(8, "big") + context
+    assert native.tag_points(points, tag_prefix) == tags
+
+
+@pytest.mark.parametrize("count", [511, 512, 513, 1025])
+def test_every_id_of_several_groups_is_hashed_once(count: int) -> None:
+    ids = [f"person-{n}" for n in range(count)]
+    points = b"".join(native.hash_ids([each], b"prefix") for each in ids)
+    for threads in (1, 2, 5):
+        assert native.hash_ids(ids, b"prefix", threads) == points
+
+
+def test_ids_that_are_no_texts_are_refused() -> None:
+    with pytest.raises(TypeError):
+        native.hash_ids(["anna", b"bert"], b"")
+    with pytest.raises(UnicodeEncodeError):
+        native.hash_ids(["\ud800"], b"")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from schemas.alignment_states import AlignLink, AlignSetup
 from schemas.digests import digest_of
 from schemas.record import Blob
 from streams.kernels.entropy import job_seed, permutation, prf
-from streams.kernels.ristretto import MATCH_BYTES, POINT_BYTES, TAG_BYTES, hash_ids, multiply, scalar, tag_points
+from streams.kernels.ristretto import MATCH_BYTES, POINT_BYTES, TAG_BYTES, blind_ids, multiply, scalar, tag_points
 from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS, MAX_ROWS, NONCE_BYTES
 from streams.machines.task import violation
 
@@ -75,8 +75,8 @@ def cut_ids(ids: Sequence[str], order: NDArray[np.uint32], chunk_points: int) ->
 def blind(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> BlindedPoints:
     """The next own chunk for the peer: hashed to points, times the own exponent."""
     ids: list[str] = json.loads(link.ids[link.sent].content)
-    points = hash_ids(ids, _hash_context(setup, own, link.party))
-    return BlindedPoints(setup.job_id, link.sent, multiply(points, _exponent(secret, setup, own, link)))
+    points = blind_ids(ids, _hash_context(setup, own, link.party), _exponent(secret, setup, own, link))
+    return BlindedPoints(setup.job_id, link.sent, points)
 
 
 def double(secret: bytes, setup: AlignSetup, own: str, link: AlignLink, record: BlindedPoints) -> bytes:

@@ -2,14 +2,15 @@
 
 #[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
-use super::elligator::hash_lanes;
+use super::digests::{Texts, id_digest};
+use super::elligator::map_strings;
 use super::field::{Lanes, MAX_LANES};
 use super::group::{Point, encode_doubled};
 
 #[cfg(target_arch = "x86_64")]
 use super::ifma::Ifma;
 use super::portable::Portable;
-use super::scalar::{Digits, half_digits};
+use super::scalar::Digits;
 
 /// Points that share one inversion; their state takes a megabyte, which fits a core's second cache.
 const CHUNK: usize = 512;
@@ -58,27 +59,49 @@ impl Backend {
     }
 }
 
-/// Multiply each point of `points` by one scalar into `out`; the index of the first that is refused, if one is: no
-/// canonical encoding, or an identity before or after.
-pub fn multiply(
+/// What becomes of each string of a buffer: a point of 32 bytes.
+#[derive(Clone, Copy)]
+pub enum Work<'a> {
+    /// A point times the scalar.
+    Multiply(&'a Digits),
+    /// The point that 64 bytes map to.
+    Map,
+    /// Both, one after the other.
+    MapAndMultiply(&'a Digits),
+}
+
+impl Work<'_> {
+    /// Bytes of a string.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Multiply(_) => 32,
+            Self::Map | Self::MapAndMultiply(_) => 64,
+        }
+    }
+}
+
+/// Work on all strings of `source`, into `out`. The index of the first point that is refused, if one is: no canonical
+/// encoding, or an identity before or after a multiplication.
+pub fn run(
     backend: Backend,
-    points: &[u8],
-    scalar: &[u8; 32],
+    work: Work,
+    source: &[u8],
     out: &mut [u8],
     threads: usize,
 ) -> Option<usize> {
-    let digits = half_digits(scalar);
-    let chunks = points.chunks(32 * CHUNK).zip(out.chunks_mut(32 * CHUNK));
+    let chunks = source
+        .chunks(work.width() * CHUNK)
+        .zip(out.chunks_mut(32 * CHUNK));
     let refused = in_threads(
         chunks.collect(),
         threads,
         |(source, target)| match backend {
             // Sound: a back-end is chosen only where it is available.
             #[cfg(target_arch = "x86_64")]
-            Backend::Ifma => unsafe { multiply_ifma(source, &digits, target) },
+            Backend::Ifma => unsafe { run_ifma(work, source, target) },
             #[cfg(target_arch = "x86_64")]
-            Backend::Avx2 => unsafe { multiply_avx2(source, &digits, target) },
-            Backend::Portable => multiply_chunk::<Portable>(source, &digits, target),
+            Backend::Avx2 => unsafe { run_avx2(work, source, target) },
+            Backend::Portable => run_chunk::<Portable>(work, source, target),
         },
     );
     refused
@@ -87,68 +110,51 @@ pub fn multiply(
         .find_map(|(chunk, place)| place.map(|place| CHUNK * chunk + place))
 }
 
-/// Map each 64-byte string of `strings` to a point in `out`.
-pub fn hash(backend: Backend, strings: &[u8], out: &mut [u8], threads: usize) {
-    let chunks = strings.chunks(64 * CHUNK).zip(out.chunks_mut(32 * CHUNK));
-    in_threads(
-        chunks.collect(),
-        threads,
-        |(source, target)| match backend {
-            // Sound: as above.
-            #[cfg(target_arch = "x86_64")]
-            Backend::Ifma => unsafe { hash_ifma(source, target) },
-            #[cfg(target_arch = "x86_64")]
-            Backend::Avx2 => unsafe { hash_avx2(source, target) },
-            Backend::Portable => hash_chunk::<Portable>(source, target),
-        },
-    );
-}
-
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn multiply_ifma(points: &[u8], digits: &Digits, out: &mut [u8]) -> Option<usize> {
-    multiply_chunk::<Ifma>(points, digits, out)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn hash_ifma(strings: &[u8], out: &mut [u8]) {
-    hash_chunk::<Ifma>(strings, out);
+fn run_ifma(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
+    run_chunk::<Ifma>(work, source, out)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn multiply_avx2(points: &[u8], digits: &Digits, out: &mut [u8]) -> Option<usize> {
-    multiply_chunk::<Avx2>(points, digits, out)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn hash_avx2(strings: &[u8], out: &mut [u8]) {
-    hash_chunk::<Avx2>(strings, out);
+fn run_avx2(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
+    run_chunk::<Avx2>(work, source, out)
 }
 
 #[inline(always)]
-fn multiply_chunk<F: Lanes>(points: &[u8], digits: &Digits, out: &mut [u8]) -> Option<usize> {
+fn run_chunk<F: Lanes>(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut halves = Vec::with_capacity(CHUNK / F::LANES);
     let mut refused = None;
-    for (group, source) in points.chunks(32 * F::LANES).enumerate() {
-        let (valid, point) = Point::<F>::decode(&padded(source));
-        for lane in 0..source.len() / 32 {
-            if valid >> lane & 1 == 0 && refused.is_none() {
-                refused = Some(group * F::LANES + lane);
+    for (group, strings) in source.chunks(work.width() * F::LANES).enumerate() {
+        let (digits, point) = match work {
+            Work::Multiply(digits) => {
+                let (valid, point) = Point::<F>::decode(&padded(strings));
+                for lane in 0..strings.len() / 32 {
+                    if valid >> lane & 1 == 0 && refused.is_none() {
+                        refused = Some(group * F::LANES + lane);
+                    }
+                }
+                (digits, point)
             }
-        }
+            Work::MapAndMultiply(digits) => (digits, map_strings(&padded(strings))),
+            Work::Map => {
+                put(
+                    out,
+                    group,
+                    F::LANES,
+                    &map_strings::<F>(&padded(strings)).encode(),
+                );
+                continue;
+            }
+        };
         halves.push(point.multiply(digits));
     }
+    if let Work::Map = work {
+        return None;
+    }
     encode_doubled(&halves, |group, strings| {
-        for (lane, target) in out[32 * F::LANES * group..]
-            .chunks_mut(32)
-            .enumerate()
-            .take(F::LANES)
-        {
-            target.copy_from_slice(&strings[lane]);
-        }
+        put(out, group, F::LANES, &strings)
     });
     let identity = out
         .chunks(32)
@@ -156,17 +162,30 @@ fn multiply_chunk<F: Lanes>(points: &[u8], digits: &Digits, out: &mut [u8]) -> O
     [refused, identity].into_iter().flatten().min()
 }
 
+/// Put the strings of a group in their places; the last group may have fewer than lanes.
 #[inline(always)]
-fn hash_chunk<F: Lanes>(strings: &[u8], out: &mut [u8]) {
-    for (source, target) in strings
-        .chunks(64 * F::LANES)
-        .zip(out.chunks_mut(32 * F::LANES))
+fn put(out: &mut [u8], group: usize, lanes: usize, strings: &[[u8; 32]; MAX_LANES]) {
+    for (target, string) in out[32 * lanes * group..]
+        .chunks_mut(32)
+        .zip(&strings[..lanes])
     {
-        let encodings = hash_lanes::<F>(&padded(source));
-        for (string, encoding) in target.chunks_mut(32).zip(&encodings) {
-            string.copy_from_slice(encoding);
-        }
+        target.copy_from_slice(string);
     }
+}
+
+/// Digests of texts, as `id_digest` gives them.
+pub fn digest_ids(prefix: &[u8], texts: &Texts, threads: usize) -> Vec<u8> {
+    let mut out = vec![0; 64 * texts.len()];
+    in_threads(
+        out.chunks_mut(64 * CHUNK).enumerate().collect(),
+        threads,
+        |(chunk, target)| {
+            for (place, digest) in target.chunks_exact_mut(64).enumerate() {
+                digest.copy_from_slice(&id_digest(prefix, texts, CHUNK * chunk + place));
+            }
+        },
+    );
+    out
 }
 
 /// The strings of a group; lanes without one are zero.

@@ -5,12 +5,10 @@ use super::field::{
 };
 use super::group::Point;
 
-/// The encodings of the points that the 64-byte strings map to, lane by lane.
+/// The points that the 64-byte strings map to, lane by lane.
 #[inline(always)]
-pub fn hash_lanes<F: Lanes>(strings: &[[u8; 64]; MAX_LANES]) -> [[u8; 32]; MAX_LANES] {
-    map(halves::<F>(strings, 0))
-        .add_point(&map(halves::<F>(strings, 32)))
-        .encode()
+pub fn map_strings<F: Lanes>(strings: &[[u8; 64]; MAX_LANES]) -> Point<F> {
+    map(halves::<F>(strings, 0)).add_point(&map(halves::<F>(strings, 32)))
 }
 
 /// 32 bytes of each string from `start` on; the highest bit is dropped.
