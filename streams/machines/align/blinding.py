@@ -67,9 +67,8 @@ def shuffle(secret: bytes, setup: AlignSetup, peer: str) -> NDArray[np.uint32]:
 
 def cut_ids(ids: Sequence[str], order: NDArray[np.uint32], chunk_points: int) -> tuple[Blob, ...]:
     """Identifiers in this order, a chunk a blob."""
-    shuffled = [ids[row] for row in order.tolist()]
-    starts = range(0, len(shuffled), chunk_points)
-    return tuple(Blob.of(json.dumps(shuffled[s : s + chunk_points]).encode()) for s in starts)
+    chunks = (order[start : start + chunk_points].tolist() for start in range(0, len(order), chunk_points))
+    return tuple(Blob.of(json.dumps([ids[row] for row in chunk]).encode()) for chunk in chunks)
 
 
 def blind(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> BlindedPoints:
@@ -121,13 +120,9 @@ def split_tags(tags: bytes) -> tuple[bytes, bytes]:
     return table[:, :MATCH_BYTES].tobytes(), table[:, MATCH_BYTES:].tobytes()
 
 
-def list_items(blobs: Sequence[Blob], width: int) -> list[bytes]:
-    """The joined items of all blobs, one by one."""
-    return [
-        content[start : start + width]
-        for content in (blob.content for blob in blobs)
-        for start in range(0, len(content), width)
-    ]
+def words_of(blobs: Sequence[Blob], width: int) -> list[NDArray[np.uint64]]:
+    """The joined items of `width` bytes of each blob, as rows of words."""
+    return [np.frombuffer(blob.content, dtype="<u8").reshape(-1, width // 8) for blob in blobs]
 
 
 def _pair(setup: AlignSetup, own: str, peer: str) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from schemas.alignment_states import AlignEnded, AlignPhase, HostAlignment
 from schemas.jobs import Stage
 from schemas.record import Blob
 from streams.kernels.ristretto import MATCH_BYTES
+from streams.kernels.tag_join import NOWHERE, Words, join_tags
 from streams.machine import Event, Output, Step, ToPeer, ToStage
 from streams.machines.align.blinding import (
     blind,
@@ -26,10 +27,10 @@ from streams.machines.align.blinding import (
     double,
     is_known,
     is_repeated,
-    list_items,
     ready_of,
     shuffle,
     split_tags,
+    words_of,
 )
 from streams.machines.align.outcome import hand_over, report_progress, take_ready
 from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS
@@ -79,7 +80,7 @@ def _double_next(state: HostAlignment, points: BlindedPoints, secret: bytes, tas
     tags, proofs = split_tags(double(secret, state.setup, task.party, link, points))
     link = replace(link, doubled=(*link.doubled, Blob.of(proofs)))
     if len(link.doubled) == ready_of(link).chunks:
-        _check_distinct(link.party, list_items(link.doubled, MATCH_BYTES), "points")
+        _check_distinct(link.party, words_of(link.doubled, MATCH_BYTES), "points")
     answer = ToPeer(link.party, DoubleBlindedTags(state.setup.job_id, points.chunk, tags))
     outputs = (answer, report_progress(state.setup, (link,), task))
     return _go_on(_advance(replace(state, link=link)), outputs)
@@ -135,13 +136,15 @@ def _finish(state: HostAlignment, event: Event, secret: bytes, task: Task) -> St
     """All joint rows are here: check them as a whole, take them over, and tell the guest."""
     link = state.link
     positions = np.frombuffer(b"".join(blob.content for blob in link.matches), dtype="<u4")
-    proofs = list_items(link.proofs, MATCH_BYTES)
+    proofs = words_of(link.proofs, MATCH_BYTES)
     if len(positions) != state.n_joint:
         raise violation(link.party, f"{len(positions)} joint rows came instead of {state.n_joint}")
-    if len(np.unique(positions)) != len(positions):
+    listed = np.zeros(state.setup.rows, dtype=np.bool_)
+    listed[positions] = True
+    if np.count_nonzero(listed) != len(positions):
         raise violation(link.party, "a position is listed twice among the joint rows")
     _check_distinct(link.party, proofs, "proofs of joint rows")
-    check_proofs(link.party, proofs, list_items(link.doubled, MATCH_BYTES))
+    check_proofs(link.party, proofs, words_of(link.doubled, MATCH_BYTES))
     rows = Blob.of(shuffle(secret, state.setup, link.party)[positions].astype("<u4").tobytes())
     outputs = (
         ToPeer(link.party, MatchConfirmed(state.setup.job_id, state.n_joint)),
@@ -151,17 +154,18 @@ def _finish(state: HostAlignment, event: Event, secret: bytes, task: Task) -> St
     return Step(AlignEnded(state.setup.job_id, rows), outputs)
 
 
-def check_proofs(guest: str, proofs: list[bytes], known: list[bytes]) -> None:
+def check_proofs(guest: str, proofs: list[Words], known: list[Words]) -> None:
     """Every joint row must come with the second half of a digest that a point of the guest's gave here, too.
 
     Raises `RefusalError`.
     """
-    invented = len(set(proofs).difference(known))
+    places = join_tags(proofs, known).places
+    invented = np.count_nonzero(places == NOWHERE)
     if invented:
-        raise violation(guest, f"{invented} of {len(proofs)} joint rows come without proof that {guest} has them")
+        raise violation(guest, f"{invented} of {len(places)} joint rows come without proof that {guest} has them")
 
 
-def _check_distinct(sender: str, items: list[bytes], what: str) -> None:
-    repeated = len(items) - len(set(items))
-    if repeated:
-        raise violation(sender, f"{repeated} of {len(items)} {what} of {sender} repeat")
+def _check_distinct(sender: str, items: list[Words], what: str) -> None:
+    join = join_tags(items, ())
+    if join.repeated_in_first:
+        raise violation(sender, f"{join.repeated_in_first} of {len(join.places)} {what} of {sender} repeat")

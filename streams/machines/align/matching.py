@@ -12,64 +12,90 @@ from schemas.alignment_states import AlignLink, AlignSetup, GuestAlignment
 from schemas.jobs import Reason
 from schemas.record import Blob
 from streams.kernels.entropy import prf
-from streams.kernels.holdout import draw_order
+from streams.kernels.holdout import draw, draw_order
 from streams.kernels.ristretto import MATCH_BYTES, TAG_BYTES
-from streams.machines.align.blinding import list_items, shuffle
+from streams.kernels.tag_join import NOWHERE, join_tags
+from streams.machines.align.blinding import shuffle, words_of
 from streams.machines.task import RefusalError, violation
+
+_MATCH_WORDS = MATCH_BYTES // 8
+_DRAW_BYTES = 16
+
+Rows = NDArray[np.uint32]
 
 
 def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
     """Find the joint rows, draw their order, and lay out what each host is to get. Raises `RefusalError`."""
     setup = state.setup
-    hits = {link.party: _find_hits(link, shuffle(secret, setup, link.party)) for link in state.links}
-    common = set.intersection(*(set(found) for found in hits.values()))
-    if not common:
-        sizes = ", ".join(f"{link.party}: {len(hits[link.party])} of its rows" for link in state.links)
+    orders = [shuffle(secret, setup, link.party) for link in state.links]
+    found = [_find_positions(link, order) for link, order in zip(state.links, orders, strict=True)]
+    common = np.logical_and.reduce([positions != NOWHERE for positions in found])
+    if not common.any():
+        sizes = ", ".join(
+            f"{link.party}: {np.count_nonzero(positions != NOWHERE)} of its rows"
+            for link, positions in zip(state.links, found, strict=True)
+        )
         raise RefusalError(
             Reason.EMPTY_INTERSECTION,
             setup.guest,
             f"no row of {setup.guest} is in the table of every host (matches with {sizes});"
             " check that both sides use the same kind of identifier and the same align.id_type",
         )
-    ascending = np.array(sorted(common), dtype=np.uint32)
-    names = _names(state.links[0], shuffle(secret, setup, state.links[0].party))
-    order = draw_order(prf(secret, "align/joint order"), [names[row] for row in ascending.tolist()])
-    rows = ascending[order]
-    links = tuple(replace(link, matches=_lay_out(setup, hits[link.party], rows)) for link in state.links)
+    rows = _draw_rows(prf(secret, "align/joint order"), state.links[0], orders[0], common)
+    links = tuple(
+        replace(link, matches=_lay_out(setup, link, positions[rows]))
+        for link, positions in zip(state.links, found, strict=True)
+    )
     return replace(state, links=links, rows=Blob.of(rows.astype("<u4").tobytes()), n_joint=len(rows))
 
 
-def _find_hits(link: AlignLink, order: NDArray[np.uint32]) -> dict[int, tuple[int, bytes]]:
-    """Own row -> (position in the host's order, proof). Raises `RefusalError` when tags repeat."""
-    theirs: dict[bytes, tuple[int, bytes]] = {}
-    tags = list_items(link.doubled, TAG_BYTES)
-    for position, tag in enumerate(tags):
-        theirs[tag[:MATCH_BYTES]] = (position, tag[MATCH_BYTES:])
-    if len(theirs) < len(tags):
-        raise violation(link.party, f"{len(tags) - len(theirs)} of the {len(tags)} points of {link.party} repeat")
-    found: dict[int, tuple[int, bytes]] = {}
-    taken: set[bytes] = set()
-    for row, tag in zip(order.tolist(), list_items(link.returned, MATCH_BYTES), strict=True):
-        if tag in taken:
-            raise violation(link.party, f"{link.party} gave the same tag for two different points")
-        taken.add(tag)
-        if tag in theirs:
-            found[row] = theirs[tag]
-    return found
+def _find_positions(link: AlignLink, order: Rows) -> Rows:
+    """For each own row its position in the host's order, or `NOWHERE`. Raises `RefusalError` when tags repeat."""
+    theirs = [words[:, :_MATCH_WORDS] for words in words_of(link.doubled, TAG_BYTES)]
+    join = join_tags(words_of(link.returned, MATCH_BYTES), theirs)
+    if join.repeated_in_second:
+        total = sum(map(len, theirs))
+        raise violation(link.party, f"{join.repeated_in_second} of the {total} points of {link.party} repeat")
+    if join.repeated_in_first:
+        raise violation(link.party, f"{link.party} gave the same tag for two different points")
+    positions = np.empty(len(order), dtype=np.uint32)
+    positions[order] = join.places
+    return positions
 
 
-def _lay_out(setup: AlignSetup, hits: dict[int, tuple[int, bytes]], rows: NDArray[np.uint32]) -> tuple[Blob, ...]:
+def _draw_rows(key: bytes, link: AlignLink, order: Rows, common: NDArray[np.bool_]) -> Rows:
+    """The common rows in the joint order."""
+    rows = np.flatnonzero(common).astype(np.uint32)
+    draws = np.empty((len(rows), _DRAW_BYTES), dtype=np.uint8)
+    start = 0
+    for blob in link.ids:
+        ids: list[str] = json.loads(blob.content)
+        own = order[start : start + len(ids)]
+        start += len(ids)
+        kept = np.flatnonzero(common[own])
+        drawn = draw(key, [ids[place] for place in kept.tolist()])
+        draws[np.searchsorted(rows, own[kept])] = np.frombuffer(drawn, dtype=np.uint8).reshape(-1, _DRAW_BYTES)
+    return rows[draw_order(draws)]
+
+
+def _lay_out(setup: AlignSetup, link: AlignLink, positions: Rows) -> tuple[Blob, ...]:
     """Positions, then proofs, of each chunk of joint rows."""
-    entries = [hits[row] for row in rows.tolist()]
-    blobs = []
-    for start in range(0, len(entries), setup.chunk_points):
-        chunk = entries[start : start + setup.chunk_points]
-        positions = np.array([position for position, _ in chunk], dtype="<u4").tobytes()
-        blobs.append(Blob.of(positions + b"".join(proof for _, proof in chunk)))
-    return tuple(blobs)
+    proofs = _find_proofs(link, positions)
+    starts = range(0, len(positions), setup.chunk_points)
+    chunks = (slice(start, start + setup.chunk_points) for start in starts)
+    return tuple(Blob.of(positions[chunk].astype("<u4").tobytes() + proofs[chunk].tobytes()) for chunk in chunks)
 
 
-def _names(link: AlignLink, order: NDArray[np.uint32]) -> dict[int, str]:
-    """Own row -> id."""
-    ids = [each for blob in link.ids for each in json.loads(blob.content)]
-    return dict(zip(order.tolist(), ids, strict=True))
+def _find_proofs(link: AlignLink, positions: Rows) -> NDArray[np.uint64]:
+    """The second halves of the digests at these positions, one chunk of the host's after the other."""
+    proofs = np.empty((len(positions), _MATCH_WORDS), dtype="<u8")
+    ascending = np.argsort(positions)
+    first = 0
+    start = 0
+    for words in words_of(link.doubled, TAG_BYTES):
+        last = int(np.searchsorted(positions, start + len(words), sorter=ascending))
+        here = ascending[first:last]
+        proofs[here] = words[positions[here] - np.uint32(start), _MATCH_WORDS:]
+        first = last
+        start += len(words)
+    return proofs
