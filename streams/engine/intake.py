@@ -40,7 +40,13 @@ MAX_SEQUENCE = 2**62
 #: Characters of a job id that a peer may choose; the coordinator takes shorter ones.
 MOST_ID = 200
 #: Records of these modules are between processes of one party: a peer that sends one pretends to be us.
-PRIVATE_MODULES = ("schemas.tasks", "schemas.cohorts", "schemas.deadletter", "schemas.envelope")
+PRIVATE_MODULES = (
+    "schemas.tasks",
+    "schemas.cohorts",
+    "schemas.deadletter",
+    "schemas.envelope",
+    "schemas.revelations",
+)
 
 
 @dataclass(frozen=True)

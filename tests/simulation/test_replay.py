@@ -141,14 +141,11 @@ def test_after_crashes_it_comes_out_just_as_well() -> None:
 class Forger:
     """An honest machine, which takes its step `number` with another seed."""
 
+    stage: str
     honest: Machine
     forged: Machine
     number: int
     steps: int = 0
-
-    @property
-    def stage(self) -> str:
-        return self.honest.stage
 
     def initial(self, key: str) -> Record:
         return self.honest.initial(key)
@@ -177,7 +174,7 @@ def test_a_step_with_another_seed_is_named_at_the_record_that_it_sent(
 ) -> None:
     found = 0
     for number in range(1, 13):
-        forger = Forger(pipeline.machines_of("guest")[stage](), FORGED[stage], number)
+        forger = Forger(stage, pipeline.machines_of("guest")[stage](), FORGED[stage], number)
 
         def make(party: str, at: Stage, forger: Machine = forger) -> Machine:
             return forger if (party, at) == ("guest", stage) else pipeline.machines_of(party)[at]()
