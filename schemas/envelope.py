@@ -30,13 +30,14 @@ class SealedRecord(Record):
     chunk_index: int
     chunk_count: int
     #: HMAC-SHA-256 of the whole encoding under a key of the stream, so that the receiver can check a record that it put
-    #: together again; empty when there is one chunk, which the encryption authenticates. (A plain hash would let
-    #: whoever stores the envelope confirm a guess of its content.)
+    #: together again, and that no other key opens the envelope to something else; empty in records of one chunk to
+    #: oneself. (A plain hash would let whoever stores the envelope confirm a guess of its content.)
     digest: bytes
     payload: bytes
     manifest: bytes = b""
     #: Between parties a stream has epochs, from 1 on, each with a key of its own; the first chunk of an epoch's first
-    #: record carries it, by HPKE (RFC 9180) for the receiver. 0 in envelopes to oneself.
+    #: record carries it, by HPKE (RFC 9180) for the receiver. To oneself:
+    #: the generation of the storage key, from 0 on.
     epoch: int = 0
     wrapped_key: bytes = b""
 

@@ -435,14 +435,18 @@ def seal_in_epoch(
     mark = keyring.mark_for(stream.receiver)
     epoch = EpochKey(number, keyring.epoch_key(stream, number, mark))
     wrapped_key = b"" if chunk.get("chunk_index") else keyring.wrap_epoch_key(stream, epoch, mark)
+    if "digest" not in chunk and "chunk_count" not in chunk:
+        chunk["digest"] = keyring.digest(stream, plaintext, epoch=epoch)
     return keyring.seal(stream, sequence, plaintext, epoch=epoch, wrapped_key=wrapped_key, **chunk)
 
 
 class MemoKeyring(Keyring):
     """Seals and opens equal bytes once: it is a function, too."""
 
-    def __init__(self, party: str, current: Agreement, storage_secret: bytes) -> None:
-        super().__init__(party, current, storage_secret)
+    def __init__(
+        self, party: str, current: Agreement, storage_secret: bytes, storage: Mapping[int, bytes] | None = None
+    ) -> None:
+        super().__init__(party, current, storage_secret, storage=storage)
         self._sealed: dict[tuple[object, ...], SealedRecord] = {}
         self._opened: dict[tuple[SealedRecord, EpochKey], bytes] = {}
         self._unwrapped: dict[SealedRecord, bytes] = {}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from schemas.alignment_states import AlignLink, AlignSetup, GuestAlignment
 from schemas.jobs import Reason
 from schemas.record import Blob
-from streams.kernels.entropy import prf
+from streams.kernels.entropy import JOINT_ORDER, Secret, party_key
 from streams.kernels.holdout import draw, draw_order
 from streams.kernels.ristretto import MATCH_BYTES, TAG_BYTES
 from streams.kernels.tag_join import NOWHERE, join_tags
@@ -24,7 +24,7 @@ _DRAW_BYTES = 16
 Rows = NDArray[np.uint32]
 
 
-def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
+def intersect(state: GuestAlignment, secret: Secret) -> GuestAlignment:
     """Find the joint rows, draw their order, and lay out what each host is to get. Raises `RefusalError`."""
     setup = state.setup
     orders = [shuffle(secret, setup, link.party) for link in state.links]
@@ -41,7 +41,7 @@ def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
             f"no row of {setup.guest} is in the table of every host (matches with {sizes});"
             " check that both sides use the same kind of identifier and the same align.id_type",
         )
-    rows = _draw_rows(prf(secret, "align/joint order"), state.links[0], orders[0], common)
+    rows = _draw_rows(party_key(secret, JOINT_ORDER), state.links[0], orders[0], common)
     links = tuple(
         replace(link, matches=_lay_out(setup, link, positions[rows]))
         for link, positions in zip(state.links, found, strict=True)
