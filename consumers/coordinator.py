@@ -20,7 +20,6 @@ def make_machine(party: Party) -> Machine:
     profile = party.secrets.profile
     return JobMachine(
         party.name,
-        party.secrets.master_secret,
         policy,
         peers=party.keyring.peers,
         privacy=frozenset(profile.privacy),

@@ -15,8 +15,8 @@ from streams.machines.register import RegisterMachine
 
 
 def make_machine(party: Party) -> Machine:
-    """The register machine with the party's master secret."""
-    return RegisterMachine(party.name, party.secrets.master_secret, fingerprint_code())
+    """The register machine, with what it says of the program."""
+    return RegisterMachine(party.name, fingerprint_code())
 
 
 @click.command()

@@ -19,6 +19,11 @@ from streams.engine.seal import Keyring
 from streams.kernels.ristretto import normalise_id
 from streams.machines.job.validation import validate_size
 
+#: What the key of the fingerprints of tables is derived for.
+FINGERPRINT = "fingerprint"
+#: The party's table as a spec wants it.
+LoadShare = Callable[[JobSpec], Dataset | DatasetProblem | None]
+
 
 @dataclass(frozen=True)
 class Party:
@@ -60,18 +65,18 @@ def make_keyring(secrets: PartySecrets) -> Keyring:
     return Keyring(secrets.party, current, secrets.storage_secret, others=others, naming=naming)
 
 
-def make_prepare(party: Party) -> Callable[[Record], object | None]:
+def make_prepare(load: LoadShare) -> Callable[[Record], object | None]:
     """Loads this party's table for the records whose steps need it; the engine calls it off its polling thread."""
 
     def prepare(record: Record) -> Dataset | DatasetProblem | None:
         match record:
             case SubmitJob(spec=spec):
-                return load_share(party, spec)
+                return load(spec)
             case ProposeJob(spec=spec):
                 # A stranger may have written it; the coordinator says what is wrong with one that is too large.
-                return None if validate_size(spec) else load_share(party, spec)
+                return None if validate_size(spec) else load(spec)
             case StartTask(spec=spec, stage=stage) if stage is not Stage.REGISTER:
-                return load_share(party, spec)
+                return load(spec)
         return None
 
     return prepare
@@ -79,22 +84,27 @@ def make_prepare(party: Party) -> Callable[[Record], object | None]:
 
 def load_share(party: Party, spec: JobSpec) -> Dataset | DatasetProblem | None:
     """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party."""
+    return load_table(party.settings, party.secrets.derive(FINGERPRINT), spec)
+
+
+def load_table(settings: PartySettings, fingerprint_key: bytes, spec: JobSpec) -> Dataset | DatasetProblem | None:
+    """As `load_share`, of a party of which no more is known than this."""
     # pandas takes most of a process's start, and most starts need no table.
     from infra.datasets import load_dataset
 
-    if spec.guest.party == party.name:
+    if spec.guest.party == settings.party:
         place, share, role = "guest", spec.guest, Role.GUEST
     else:
-        found = next((pair for pair in enumerate(spec.hosts) if pair[1].party == party.name), None)
+        found = next((pair for pair in enumerate(spec.hosts) if pair[1].party == settings.party), None)
         if found is None:
             return None
         place, share, role = f"hosts[{found[0]}]", found[1], Role.HOST
     return load_dataset(
-        party.settings,
+        settings,
         share,
         role=role,
         label=spec.label,
         path_prefix=place,
         normalise=functools.partial(normalise_id, id_type=spec.align.id_type),
-        fingerprint_key=party.secrets.derive("fingerprint"),
+        fingerprint_key=fingerprint_key,
     )

@@ -26,7 +26,7 @@ def make_machine(stage: Stage, party: Party) -> Machine:
         case Stage.TRAIN:
             return TrainMachine(name, secret, least_key_bits=party.secrets.profile.paillier_bits)
         case Stage.EVALUATE:
-            return EvaluateMachine(name, secret)
+            return EvaluateMachine(name)
     raise ValueError(f"stage {stage} has a process of its own")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from consumers.party import Party, make_prepare
+from consumers.party import Party, load_share, make_prepare
 from consumers.process import run_process
 from infra.connection import connect_as
 from infra.topics import (
@@ -75,9 +75,8 @@ def make_process(party: Party, slot: int, stage: str, machine: Machine) -> Stage
         transactional_id=transactional_id(stage, party.name, slot),
         properties=connect_as(party.settings, stage),
     )
-    return StageProcess(
-        machine, party.name, log, party.keyring, party.objects, make_prepare(party), SystemClock(), topics
-    )
+    prepare = make_prepare(partial(load_share, party))
+    return StageProcess(machine, party.name, log, party.keyring, party.objects, prepare, SystemClock(), topics)
 
 
 def _commands_of(party: str, stage: str) -> str:

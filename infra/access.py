@@ -55,6 +55,8 @@ from schemas.cohorts import COHORT
 from schemas.jobs import PIPELINE, Stage
 
 CLIENT, OPERATOR, VIEW = "client", "operator", "view"
+#: Reveals a job to an auditor.
+REVEALER = "revealer"
 #: What applications use, and what loads features.
 APPLICATION, LOADER = "application", "loader"
 #: Stage -> the stages of the same party that it sends records to, itself included (continuations, timers).
@@ -127,7 +129,7 @@ def _rights(party: str, peers: tuple[str, ...]) -> set[Rule]:
     rules = {rule for stage in Stage for rule in _stage_rules(party, stage, peers)}
     rules |= _stage_rules(party, COHORT, ())
     rules |= _auditor_rules(party, peers)
-    rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party)
+    rules |= _view_rules(party) | _client_rules(party) | _operator_rules(party) | _revealer_rules(party)
     rules |= _scoring_rules(party, peers)
     # Groups are named after who is in them: `vfl.acme.train.v1`, `vfl.acme.application.reports`, ...
     return rules | {
@@ -186,6 +188,14 @@ def _view_rules(party: str) -> set[Rule]:
         Rule(principal, Operation.READ, Resource.TOPIC, view_topic(party)),
         Rule(principal, Operation.WRITE, Resource.TOPIC, view_topic(party)),
     }
+
+
+def _revealer_rules(party: str) -> set[Rule]:
+    """It reads what the stages took, sealed as it lies there, and what the party wrote down of it."""
+    principal = principal_name(party, REVEALER)
+    topics = {job_audit_topic(party), events_topic(party)}
+    topics |= {topic(stage, party) for stage in Stage for topic in (commands_topic, exchange_topic)}
+    return {Rule(principal, Operation.READ, Resource.TOPIC, name) for name in topics}
 
 
 def _client_rules(party: str) -> set[Rule]:

@@ -65,6 +65,22 @@ def check_words(text: str, place: object, manifests: Sequence[Manifest]) -> list
 
     Raises `AuditError`. `manifests` are those that words may be signed under.
     """
+    statements, answers = _read_words(text, place, manifests)
+    return [_describe(word, statements.get(word.statement), place) for word in answers]
+
+
+def read_countersigned(text: str, place: object, manifests: Sequence[Manifest]) -> tuple[AuditStatement, ...]:
+    """The statements of one party that its peer counter-signed; every signature in the file holds. As `check_words`."""
+    statements, answers = _read_words(text, place, manifests)
+    for word in answers:
+        _describe(word, statements.get(word.statement), place)
+    return tuple(statements[word.statement] for word in answers if isinstance(word, AuditCountersigned))
+
+
+def _read_words(
+    text: str, place: object, manifests: Sequence[Manifest]
+) -> tuple[dict[bytes, AuditStatement], list[AuditCountersigned | AuditContradicted]]:
+    """The statements by their digests, and what was answered."""
     try:
         file = CrossSigned.model_validate_json(text)
         words = [_decode(word) for word in file.words]
@@ -77,8 +93,7 @@ def check_words(text: str, place: object, manifests: Sequence[Manifest]) -> list
         if isinstance(word, AuditStatement):
             _check_entries(word, place)
             statements[statement_digest(word)] = word
-    answers = [word for word in words if not isinstance(word, AuditStatement)]
-    return [_describe(word, statements.get(word.statement), place) for word in answers]
+    return statements, [word for word in words if not isinstance(word, AuditStatement)]
 
 
 def _describe(word: AuditCountersigned | AuditContradicted, statement: AuditStatement | None, place: object) -> str:

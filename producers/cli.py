@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 
-from producers.commands.audit import audit
-from producers.commands.broker import broker
-from producers.commands.cohort import cohort
-from producers.commands.demo import demo
 from producers.commands.errors import ReportingGroup
-from producers.commands.features import features
-from producers.commands.federation import federation
-from producers.commands.job import job
-from producers.commands.lag import lag
-from producers.commands.model import model
-from producers.commands.party import party
-from producers.commands.score import score
-from producers.commands.score_run import run as score_run
-from producers.commands.topics import topics
+
+#: Command -> its module, in the order in which help lists them. Some need libraries that take a second to load.
+COMMANDS = {
+    "demo": "producers.commands.demo",
+    "job": "producers.commands.job",
+    "party": "producers.commands.party",
+    "topics": "producers.commands.topics",
+    "model": "producers.commands.model",
+    "cohort": "producers.commands.cohort",
+    "features": "producers.commands.features",
+    "score": "producers.commands.score",
+    "lag": "producers.commands.lag",
+    "federation": "producers.commands.federation",
+    "audit": "producers.commands.audit",
+    "broker": "producers.commands.broker",
+}
 
 
-@click.group(cls=ReportingGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class CommandGroup(ReportingGroup):
+    """Loads a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name: its module has it under the same."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="isthmus")
 def main() -> None:
     """Vertical federated learning on Apache Kafka: train one model on columns that stay in different houses.
@@ -31,10 +52,6 @@ def main() -> None:
     78 settings or keys are wrong, 130 interrupted.
     """
 
-
-for command in (demo, job, party, topics, model, cohort, features, score, lag, federation, audit, broker):
-    main.add_command(command)
-score.add_command(score_run)
 
 if __name__ == "__main__":
     main()

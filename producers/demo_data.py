@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from producers.spec import DemoDataError
+
 #: The share of rows that each side keeps, so that there is something to intersect: drawn from the seed, for each side
 #: on its own.
 KEPT_SHARE = 0.9
@@ -24,10 +26,6 @@ GUEST_COLUMNS = (
     "mean fractal dimension",
     "worst fractal dimension",
 )
-
-
-class DemoDataError(ValueError):
-    """The files of `--data` cannot be used; the text says why."""
 
 
 @dataclass(frozen=True)

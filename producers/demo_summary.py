@@ -18,10 +18,10 @@ from producers.demo import DemoRun, Interrupted, log_hint, running_demo
 from producers.demo_parties import DemoOptions
 from producers.demo_reference import fit_references
 from producers.job_report import JobResult, build_report, bytes_by_stage, load_evaluation, seconds_by_stage
-from producers.job_view import JobStatus, describe
+from producers.job_view import JobStatus, describe, human_bytes
 from producers.leaks import ACCEPTED
 from producers.model_reader import load_half, read_models
-from producers.report import Tile, human_bytes, write_report
+from producers.report import Tile, write_report
 
 REPORT_NAME = "report.html"
 

@@ -254,3 +254,13 @@ def describe(view: JobView) -> str:
         case JobStatus.CANCELLED:
             return "cancelled" + (f": {view.detail}" if view.detail else "")
     return str(view.status)
+
+
+def human_bytes(count: int) -> str:
+    """`1234567` is `1.2 MB`; powers of ten, as network people count."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from producers import charts
-from producers.job_view import JobStatus, JobView, TaskView
+from producers.job_view import JobStatus, JobView, TaskView, human_bytes
 from producers.leaks import ACCEPTED, reveals
 from schemas.jobs import PIPELINE, JobSpec, Leak, Privacy
 
@@ -177,16 +177,6 @@ def stage_rows(tasks: Sequence[TaskView]) -> tuple[StageRow, ...]:
         )
         for task in sorted(tasks, key=lambda task: (order.get(task.stage, 99), task.party))
     )
-
-
-def human_bytes(count: int) -> str:
-    """`1234567` is `1.2 MB`; powers of ten, as network people count."""
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 def party_cards(spec: JobSpec) -> tuple[PartyCard, ...]:

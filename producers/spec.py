@@ -36,6 +36,10 @@ class SpecError(ValueError):
         super().__init__("; ".join(f"{mistake.path}: {mistake.message}" for mistake in self.mistakes))
 
 
+class DemoDataError(ValueError):
+    """The files of the demo's `--data` cannot be used; the text says why."""
+
+
 class _Strict(BaseModel):
     """Unknown keys are mistakes (most are misspellings), and `"3"` is not a number."""
 

@@ -22,6 +22,7 @@ MODULES = (
     "schemas.envelope",
     "schemas.audit",
     "schemas.audit_statements",
+    "schemas.revelations",
     "schemas.deadletter",
     "schemas.engine_states",
     "schemas.alignment",

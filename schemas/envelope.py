@@ -30,8 +30,8 @@ class SealedRecord(Record):
     chunk_index: int
     chunk_count: int
     #: HMAC-SHA-256 of the whole encoding under a key of the stream, so that the receiver can check a record that it put
-    #: together again; empty when there is one chunk, which the encryption authenticates. (A plain hash would let
-    #: whoever stores the envelope confirm a guess of its content.)
+    #: together again, and that no other key opens the envelope to something else; empty in records of one chunk to
+    #: oneself. (A plain hash would let whoever stores the envelope confirm a guess of its content.)
     digest: bytes
     payload: bytes
     manifest: bytes = b""

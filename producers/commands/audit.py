@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from consumers.party import open_party
 from infra.federation import read_installed
 from infra.party_secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
 from producers.audit_crossings import choose_words, fold_words, read_words
-from producers.audit_files import check_words, is_cross_signed, read_manifest, write_words
+from producers.audit_files import check_words, is_cross_signed, read_countersigned, read_manifest, write_words
+from producers.audit_replay import describe_verdict, replay_file, verdict_lines
+from producers.audit_reveal import write_revelation
 from producers.audit_trail import (
     Statement,
     check_proof,
@@ -23,7 +30,8 @@ from producers.audit_trail import (
 )
 from producers.audit_trail import prove as prove_record
 from producers.commands.errors import REFUSED, CommandError
-from producers.commands.options import home_option, json_option, print_json
+from producers.commands.options import home_option, json_option, open_client, print_json
+from schemas.audit_statements import AuditStatement
 from streams.kernels.trails import StreamName
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -32,7 +40,7 @@ OUT = click.option("--out", type=click.Path(path_type=Path, dir_okay=False), hel
 
 @click.group()
 def audit() -> None:
-    """What crossed between the parties of a job, by digest: show, sign, compare, prove."""
+    """What crossed between the parties of a job, by digest: show, sign, compare, prove, execute again."""
 
 
 @audit.command()
@@ -148,6 +156,62 @@ def verify(file: Path, manifests: tuple[Path, ...], home: Path) -> None:
     secrets = load_secrets(load_settings(home))
     stream, entry, party = check_proof(text, file, secrets)
     click.echo(f"{party} signed that record {entry.place} from {stream.name} has the digest {entry.digest}")
+
+
+@audit.command()
+@click.argument("job_id")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The file, for the auditor alone."
+)
+@home_option
+def reveal(job_id: str, out: Path, home: Path) -> None:
+    """Write this party's part in a job to a file that an auditor can execute again: with secrets of this job alone."""
+    party = open_party(home)
+    _, client = open_client(home)
+    with client:
+        spec = client.job(job_id).spec
+    if spec is None:
+        raise CommandError(f"{job_id} was rejected before its spec was recorded: there is nothing to reveal")
+    with _show_steps("revealed") as advance:
+        steps = write_revelation(party, job_id, spec, out, advance)
+    click.echo(
+        f"wrote {steps} steps to {out}: whoever has it reads all that {party.name} sent and received in this job. "
+        f"The auditor needs the table as well: isthmus audit replay {out.name} --table FILE"
+    )
+
+
+@audit.command()
+@click.argument("file", type=FILE)
+@click.option("--table", type=FILE, required=True, help="The party's table, as it was when the job ran (CSV).")
+@click.option("--signed", type=FILE, help="What both parties signed of the job: a file of `isthmus audit export`.")
+@click.option("--manifest", "manifests", type=FILE, multiple=True, help="The manifests that --signed is under.")
+@json_option
+def replay(file: Path, table: Path, signed: Path | None, manifests: tuple[Path, ...], as_json: bool) -> None:
+    """Execute a party's part in a job again from what it revealed. Exit code 1: it sent something else.
+
+    Needs no broker, no home and no keys.
+    """
+    statements: tuple[AuditStatement, ...] = ()
+    if signed is not None:
+        given = [read_manifest(path.read_text(encoding="utf-8"), path) for path in manifests]
+        statements = read_countersigned(signed.read_text(encoding="utf-8"), signed, given)
+    with _show_steps("executed") as advance:
+        verdict = replay_file(file, table, statements, lambda done: advance(done, None))
+    if as_json:
+        print_json(describe_verdict(verdict))
+    else:
+        click.echo("\n".join(verdict_lines(verdict)))
+    sys.exit(REFUSED if verdict.difference is not None else 0)
+
+
+@contextlib.contextmanager
+def _show_steps(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn(f"steps {what}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("steps", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _state(home: Path, job_id: str) -> tuple[PartySettings, PartySecrets, Statement]:

@@ -20,9 +20,8 @@ from infra.secrets import SecretsError
 from infra.settings import SettingsError
 from infra.topic_admin import TopicError
 from producers.audit_trail import AuditError
-from producers.demo_data import DemoDataError
 from producers.job_client import JobError
-from producers.spec import SpecError
+from producers.spec import DemoDataError, SpecError
 from producers.topic_reader import BrokerUnavailableError
 
 REFUSED, WRONG_SPEC, NO_BROKER = 1, 2, 3

@@ -15,9 +15,8 @@ from consumers.party import open_party
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, open_client, print_json
 from producers.job_client import JobClient, JobError
-from producers.job_view import JobStatus, JobView, describe
+from producers.job_view import JobStatus, JobView, describe, human_bytes
 from producers.progress import ProgressBoard
-from producers.report import human_bytes
 from producers.spec import mapping_of, read_spec
 from producers.topic_reader import connection_of
 

@@ -21,6 +21,7 @@ from infra.settings import PartySettings, load_settings
 from producers.commands.errors import REFUSED, CommandError
 from producers.commands.options import home_option, json_option, print_json
 from producers.commands.score_books import history, reconcile
+from producers.commands.score_run import run
 from producers.score_client import DEADLINE_MS, ScoreClient, ScoreClientError
 from producers.score_follow import follow_results
 from producers.score_load import LoadReport, LoadRun, parse_ids
@@ -225,3 +226,4 @@ def _client(settings: PartySettings, most_in_flight: int | None = None) -> Score
 
 score.add_command(history)
 score.add_command(reconcile)
+score.add_command(run)

@@ -13,9 +13,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from schemas.audit import TakenRecord
 from schemas.codec import DecodeError, decode, type_of
 from schemas.conversion import blob_walker
 from schemas.envelope import SealedRecord
@@ -38,7 +40,13 @@ MAX_SEQUENCE = 2**62
 #: Characters of a job id that a peer may choose; the coordinator takes shorter ones.
 MOST_ID = 200
 #: Records of these modules are between processes of one party: a peer that sends one pretends to be us.
-PRIVATE_MODULES = ("schemas.tasks", "schemas.cohorts", "schemas.deadletter", "schemas.envelope")
+PRIVATE_MODULES = (
+    "schemas.tasks",
+    "schemas.cohorts",
+    "schemas.deadletter",
+    "schemas.envelope",
+    "schemas.revelations",
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Taken:
     record: Record | None = None
     #: The authenticated sender of `record`; the own party for faults.
     sender: str = ""
+    #: Which input it was.
+    source: TakenRecord | None = None
 
 
 class Intake:
@@ -72,8 +82,10 @@ class Intake:
         job_id = self._job_id(raw)
         if isinstance(record, SealedRecord):
             self._check_address(raw, record, job_id)
-            return self._take_sealed(raw, record, find_job(job_id))
-        return self._take_plain(raw, record, job_id, find_job)
+            taken: Taken | None = self._take_sealed(raw, record, find_job(job_id))
+        else:
+            taken = self._take_plain(raw, record, job_id, find_job)
+        return None if taken is None else replace(taken, source=describe_source(raw, record))
 
     def _decode(self, raw: InputRecord) -> Record:
         if raw.value is None:
@@ -204,6 +216,13 @@ class Intake:
         if sender == own:
             return Taken(job, LocalFault(job.job_id, Reason.INTERNAL_ERROR, f"our own stages: {detail}"), own)
         return Taken(job, PeerFault(job.job_id, sender, Reason.PROTOCOL_VIOLATION, detail), own)
+
+
+def describe_source(raw: InputRecord, record: Record) -> TakenRecord:
+    """How the books name an input that was decoded."""
+    if isinstance(record, SealedRecord):
+        return TakenRecord(raw.topic, record.sender, record.origin, record.sequence, record.chunk_index)
+    return TakenRecord(raw.topic, "", "", -1, -1, hashlib.sha256(raw.value or b"").digest())
 
 
 def find_private(cls: type[Record]) -> str:

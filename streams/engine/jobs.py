@@ -10,6 +10,7 @@ from typing import NamedTuple
 from schemas.audit import CrossedEnvelope
 from schemas.envelope import SealedRecord
 from schemas.record import Blob, Record
+from schemas.tasks import LocalFault
 from streams.engine.chunks import Arrival
 from streams.engine.epochs import Sending
 from streams.engine.seal import EpochKey
@@ -64,6 +65,8 @@ class Job:
     traffic: Traffic = Traffic()
     #: What crossed since the last transaction began; it is written there, not kept.
     crossed: tuple[CrossedEnvelope, ...] = field(default=(), compare=False)
+    #: What the machine was told in this step because something failed here; likewise written there, not kept.
+    fault: LocalFault | None = field(default=None, compare=False)
 
     def with_progress(self, peer: Peer, progress: Progress) -> Job:
         """The incoming stream has come so far."""
@@ -113,4 +116,5 @@ def _crossed(envelope: SealedRecord, peer: str, value: bytes, *, is_sent: bool) 
         sequence=envelope.sequence,
         chunk_index=envelope.chunk_index,
         digest=hashlib.sha256(value).digest(),
+        wrapped_key=envelope.wrapped_key if is_sent else b"",
     )

@@ -173,6 +173,7 @@ class Loop:
             taken = self._parts.intake.take(raw, draft.job)
             if taken is None:
                 return
+            before = draft.job(taken.job.job_id)
             job, outputs = taken.job, list[OutputRecord]()
             if taken.record is not None:
                 try:
@@ -181,8 +182,10 @@ class Loop:
                     # Its place in its stream is taken all the same, or the next record would look like a gap.
                     outputs = [make_dead_letter(topics.dead_letter, topics.party, topics.stage, raw, str(error))]
             # For each record, not for each transaction: how many share one must not show in what is committed.
-            job, audit = self._parts.outbox.audit(job)
-            draft.put(job, (*outputs, *audit))
+            if job is not before or outputs:
+                job, audit = self._parts.outbox.audit(job, taken.source)
+                outputs += audit
+            draft.put(job, outputs)
         except UndeliverableError as error:
             _log.warning("dead letter: %s[%d]@%d: %s", raw.topic, raw.partition, raw.offset, error)
             draft.outputs.append(make_dead_letter(topics.dead_letter, topics.party, topics.stage, raw, str(error)))
@@ -237,5 +240,7 @@ class Loop:
         draft = Draft(base)
         for job in base.due_jobs(now_ms):
             marked, fired = send_due(job, now_ms)
-            draft.put(*self._parts.outbox.send(marked, [ToStage(self._parts.topics.stage, each) for each in fired]))
+            sent, outputs = self._parts.outbox.send(marked, [ToStage(self._parts.topics.stage, each) for each in fired])
+            after, audit = self._parts.outbox.audit(sent, due=tuple(each.name for each in fired))
+            draft.put(after, (*outputs, *audit))
         return draft if draft.jobs else None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from schemas.audit import EnvelopesCrossed
+from schemas.audit import EnvelopesCrossed, TakenRecord
 from schemas.codec import encode
 from schemas.conversion import blob_walker
 from schemas.record import Record
@@ -131,19 +131,25 @@ class Outbox:
                 job = job.with_sent_envelope(envelope, value)
         return job.with_sent(peer, sequence + 1)
 
-    def audit(self, job: Job) -> tuple[Job, list[OutputRecord]]:
-        """The job without, and the records with what it sent to peers and took from them."""
-        topics, manifest = self._topics, self._keyring.current_manifest
-        if topics.follows_audit:
-            return replace(job, crossed=()), []
-        pieces = [job.crossed[start : start + MOST_CROSSED] for start in range(0, len(job.crossed), MOST_CROSSED)]
-        records = [
-            self._plain(
-                topics.audit, job.job_id, EnvelopesCrossed(job.job_id, topics.party, topics.stage, manifest, each)
-            )
-            for each in pieces
+    def audit(
+        self, job: Job, taken: TakenRecord | None = None, due: tuple[str, ...] = ()
+    ) -> tuple[Job, list[OutputRecord]]:
+        """The job without, and the records with what it sent to peers and took from them in a step, and what that was.
+
+        `taken` is the step's input, `due` names the timers that were. Nothing is written down by stages that
+        never speak to peers about jobs.
+        """
+        topics, crossed = self._topics, job.crossed
+        after = replace(job, crossed=(), fault=None) if crossed or job.fault is not None else job
+        if topics.follows_audit or not topics.exchange:
+            return after, []
+        manifest = self._keyring.current_manifest
+        told = [
+            EnvelopesCrossed(job.job_id, topics.party, topics.stage, manifest, crossed[start : start + MOST_CROSSED])
+            for start in range(0, len(crossed) or 1, MOST_CROSSED)
         ]
-        return replace(job, crossed=()) if pieces else job, records
+        told[0] = replace(told[0], taken=taken, due=due, fault=job.fault)
+        return after, [self._plain(topics.audit, job.job_id, each) for each in told]
 
     def _plain(self, topic: str, key: str, record: Record) -> OutputRecord:
         value = encode(record)

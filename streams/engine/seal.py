@@ -26,6 +26,7 @@ CACHED_KEYS = 4096
 
 _RECORD = b"isthmus/record/1"
 _OWN_RECORD = b"isthmus/own-record/1"
+_CIPHER = b"isthmus/cipher/1"
 _DIGEST = b"isthmus/digest/1"
 _MESSAGE = b"isthmus/message/1"
 _EPOCH = b"isthmus/epoch/1"
@@ -99,7 +100,7 @@ class Keyring(StorageSeal):
     # --- records ---
 
     def digest(self, stream: Stream, encoding: bytes, mark: bytes | None = None, epoch: EpochKey = NO_EPOCH) -> bytes:
-        """The keyed digest of a whole record's encoding, for records of several chunks. Raises `SealError`.
+        """The keyed digest of a whole record's encoding, see `SealedRecord`. Raises `SealError`.
 
         `mark` is that of the chunks, where they came from a peer.
         """
@@ -147,13 +148,17 @@ class Keyring(StorageSeal):
             raise SealError(f"the envelope from {envelope.sender!r} does not open: changed, or another key") from error
 
     def _derive_stream_keys(self, stream: Stream, mark: bytes, epoch: EpochKey) -> tuple[AESGCMSIV, bytes]:
+        secret = self.stream_secret(stream, mark, epoch)
+        return AESGCMSIV(derive_key(secret, _CIPHER)), derive_key(secret, _DIGEST)
+
+    def stream_secret(self, stream: Stream, mark: bytes, epoch: EpochKey) -> bytes:
+        """What opens the records of one epoch of a stream, and nothing else. Raises `SealError`."""
         if stream.sender == stream.receiver == self.party:
             secret, purpose = self._storage_secret, _OWN_RECORD
         else:
             # Both are 32 bytes, or the second is empty: no two pairs join to the same.
             secret, purpose = self._shared_with(stream.sender, stream.receiver, mark) + epoch.key, _RECORD
-        info = _fields_of(stream)
-        return AESGCMSIV(derive_key(secret, purpose + info)), derive_key(secret, _DIGEST + info)
+        return derive_key(secret, purpose + _fields_of(stream))
 
     # --- epochs, see `epochs.py` ---
 

@@ -92,6 +92,8 @@ class Stepper:
         failpoints.reach(failpoints.AFTER_BLOBS)
         if isinstance(step.state, ENDED):
             after = after.without_keys()
+        if isinstance(record, LocalFault):
+            after = replace(after, fault=record)
         return self._outbox.send(after, step.outputs, skip_unreachable=skip_unreachable)
 
     def _load_state(self, job: Job) -> Record:

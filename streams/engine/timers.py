@@ -10,6 +10,7 @@ crash.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from schemas.tasks import TimerFired
@@ -37,11 +38,15 @@ def next_due_ms(job: Job) -> int | None:
 def send_due(job: Job, now_ms: int) -> tuple[Job, tuple[TimerFired, ...]]:
     """Mark the due timers as sent. Gives their records, earliest first."""
     waiting = ((timer.due_at_ms, timer.generation, name) for name, timer in job.timers.items() if not timer.is_sent)
-    due = sorted(entry for entry in waiting if entry[0] <= now_ms)
-    if not due:
+    return send_timers(job, [name for due_at_ms, _, name in sorted(waiting) if due_at_ms <= now_ms])
+
+
+def send_timers(job: Job, names: Sequence[str]) -> tuple[Job, tuple[TimerFired, ...]]:
+    """Mark these timers as sent, whether they are due or not. Gives their records, in this order."""
+    if not names:
         return job, ()
-    timers = {**job.timers, **{name: replace(job.timers[name], is_sent=True) for _, _, name in due}}
-    fired = tuple(TimerFired(job.job_id, name, generation) for _, generation, name in due)
+    timers = {**job.timers, **{name: replace(job.timers[name], is_sent=True) for name in names}}
+    fired = tuple(TimerFired(job.job_id, name, job.timers[name].generation) for name in names)
     return replace(job, timers=timers), fired
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -30,6 +32,12 @@ KEY_BYTES: Final = 32
 
 #: Shortest master secret that `job_seed` accepts, in bytes (128 bits).
 MIN_SECRET_BYTES: Final = 16
+
+#: Purposes for which a party has one key for all of its jobs.
+JOINT_ORDER: Final = "align/joint order"
+COHORT_ROWS: Final = "cohort rows"
+COHORT_LEDGER: Final = "cohort ledger"
+PARTY_KEYS: Final = (JOINT_ORDER, COHORT_ROWS, COHORT_LEDGER)
 
 _COUNTER_DRAWS: Final = b"draws\0\0\0"
 _COUNTER_EXPAND: Final = b"expand\0\0"
@@ -59,11 +67,51 @@ def prf(key: bytes, label: str, *fields: Field) -> bytes:
     return hmac.digest(key, b"".join(map(_tagged, (label, *fields))), hashlib.sha256)
 
 
-def job_seed(secret: bytes, job_id: str) -> bytes:
-    """Derive the 32-byte seed of one job from the party's master secret."""
+@dataclass(frozen=True)
+class RevealedSecret:
+    """What of a party's master secret an auditor gets to see: one job's seed, and keys that serve all of its jobs.
+
+    Nothing about the seed of another job follows from it. Its text shows no key.
+    """
+
+    job_id: str
+    seed: bytes = field(repr=False)
+    #: Purpose -> key, see `PARTY_KEYS`.
+    keys: Mapping[str, bytes] = field(repr=False)
+
+
+#: What a machine draws from: the party's master secret, or what an auditor has of it.
+Secret = bytes | RevealedSecret
+
+
+def job_seed(secret: Secret, job_id: str) -> bytes:
+    """Derive the 32-byte seed of one job. Raises `ValueError` for a job whose seed was not revealed."""
+    if isinstance(secret, RevealedSecret):
+        if job_id != secret.job_id:
+            raise ValueError(f"the seed of job {secret.job_id} was revealed, not that of {job_id}")
+        return secret.seed
+    _check_length(secret)
+    return prf(secret, "isthmus job seed", job_id)
+
+
+def party_key(secret: Secret, purpose: str) -> bytes:
+    """Derive the 32-byte key of one of `PARTY_KEYS`: it is the same in all jobs of the party."""
+    if purpose not in PARTY_KEYS:
+        raise ValueError(f"no key of a party is for {purpose!r}")
+    if isinstance(secret, RevealedSecret):
+        return secret.keys[purpose]
+    _check_length(secret)
+    return prf(secret, purpose)
+
+
+def reveal_secret(secret: bytes, job_id: str) -> RevealedSecret:
+    """What an auditor of this job gets to see."""
+    return RevealedSecret(job_id, job_seed(secret, job_id), {each: party_key(secret, each) for each in PARTY_KEYS})
+
+
+def _check_length(secret: bytes) -> None:
     if len(secret) < MIN_SECRET_BYTES:
         raise ValueError(f"the master secret has {len(secret)} bytes; it needs at least {MIN_SECRET_BYTES}")
-    return prf(secret, "isthmus job seed", job_id)
 
 
 class Draws:

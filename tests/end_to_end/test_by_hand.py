@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from producers.demo_parties import DemoOptions, make_spec
 from producers.spec import mapping_of
 
 DEADLINE_SECONDS = 300
+SECRET_FILES = ("master.secret", "party.key", "kem.key", "signing.key")
 COUNTS = ("signed", "countersigned_by_peer", "countersigned_by_us")
 
 pytestmark = pytest.mark.timeout(900)
@@ -157,6 +159,34 @@ def _compare_what_crossed(job_id: str, guest: str, host: str, folder: Path) -> N
     _isthmus("audit", "export", job_id, "--out", str(proof), "--home", host)
     told = _isthmus("audit", "verify", str(proof), "--manifest", manifest)
     assert told.count("counter-signed the first") == 2 * len(lines), "each stream, by either side"
+    for home in (guest, host):
+        _execute_again(job_id, home, ("--signed", str(proof), "--manifest", manifest), folder)
+
+
+def _execute_again(job_id: str, home: str, signed: tuple[str, ...], folder: Path) -> None:
+    """What an auditor does with what a party reveals: no home and no broker are named."""
+    party, revealed, table = Path(home).name, folder / "revealed.bin", Path(home) / "people.csv"
+    assert "all that" in _isthmus("audit", "reveal", job_id, "--out", str(revealed), "--home", home)
+    assert stat.S_IMODE(revealed.stat().st_mode) == 0o600
+    replay = ("audit", "replay", str(revealed), "--json", "--table")
+    found = json.loads(_isthmus(*replay, str(table), *signed))
+    assert found["difference"] is None and len(found["signed"]) == 20, "ten streams, signed by either side"
+    assert sum(found["equal"].values()) > 15
+    told = _isthmus("audit", "replay", str(revealed), "--table", str(table))
+    assert f"{party} sent what the protocol makes of its seed, its table and what it took" in told
+
+    lines = table.read_text(encoding="utf-8").splitlines()
+    other = folder / "other.csv"
+    other.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n", encoding="utf-8")
+    found = json.loads(_isthmus(*replay, str(other), code=1))
+    assert found["difference"]["detail"].endswith("stage job is not what the protocol sends"), "the fingerprint differs"
+    whole = revealed.read_bytes()
+    (folder / "cut.bin").write_bytes(whole[:-7])
+    assert "ends within a record" in _isthmus("audit", "replay", str(folder / "cut.bin"), "--table", str(table), code=1)
+    assert "no file of records" in _isthmus("audit", "replay", str(table), "--table", str(table), code=1)
+    key = {name: (Path(home) / "keys" / name).read_text(encoding="ascii").split()[-1] for name in SECRET_FILES}
+    for name, digits in key.items():
+        assert bytes.fromhex(digits) not in whole, f"{name} was revealed"
 
 
 def _await_signed(job_id: str, home: str) -> None:

@@ -216,6 +216,15 @@ def test_a_gap_is_blamed_on_the_sender_and_what_follows_is_heard(world: World) -
     assert is_alive(world, 3)
 
 
+@pytest.mark.parametrize("digest", [b"", b"d" * 32], ids=["none", "another"])
+def test_a_record_whose_digest_does_not_commit_to_it_is_blamed_on_its_sender(world: World, digest: bytes) -> None:
+    """Such an envelope could open to something else with another key, for an auditor."""
+    put(world, EXCHANGE, encode(seal_in_epoch(world.keyrings["guest"], STREAM, 0, encode(Bye(JOB)), digest=digest)))
+    world.run()
+    [fault] = told(world)
+    assert "PeerFault" in fault and "does not have the digest that the last one names" in fault
+
+
 FAULTS: dict[str, tuple[Record | bytes, str]] = {
     "rubbish": (b"rubbish", "a record that cannot be decoded"),
     "a record that only our own processes send": (StopTask(JOB, None), "a StopTask, which is private to a party"),

@@ -150,7 +150,7 @@ def _job(role: str, *, is_asking: bool = False) -> Arena:
     guest, host = job_world.GUEST, job_world.HOST
     policies = {guest: Policy(auto_approve=True), host: Policy(auto_approve=not is_asking)}
     machines: dict[tuple[str, str], Machine] = {
-        (party, "job"): Prepared(JobMachine(party, b"s" * 32, policy), job_world.dataset(party))
+        (party, "job"): Prepared(JobMachine(party, policy), job_world.dataset(party))
         for party, policy in policies.items()
     }
     driver = Driver(machines, job_world.JOB)

@@ -6,6 +6,7 @@ import shlex
 
 from infra.access import (
     HAND_OVERS,
+    REVEALER,
     Operation,
     Resource,
     Rule,
@@ -68,10 +69,11 @@ def test_state_is_for_the_process_of_its_stage_alone() -> None:
             assert _allowed(Operation.READ, topic.name) == _allowed(Operation.WRITE, topic.name) == owner
 
 
-def test_what_comes_through_the_door_is_read_by_one_process() -> None:
+def test_what_comes_through_the_door_is_read_by_one_process_and_by_who_reveals_it_to_an_auditor() -> None:
     for topic in TOPICS.values():
         if topic.kind is Kind.EXCHANGE:
-            assert _allowed(Operation.READ, topic.name) == {f"{topic.party}.{topic.reader}"}
+            revealers = {f"{topic.party}.revealer"} if topic.reader in list(Stage) else set()
+            assert _allowed(Operation.READ, topic.name) == {f"{topic.party}.{topic.reader}"} | revealers
 
 
 def test_people_and_applications_enter_through_few_doors() -> None:
@@ -97,12 +99,20 @@ def test_the_view_reads_events_and_writes_itself_alone() -> None:
     assert _allowed(Operation.WRITE, "vfl.job.view.acme.v1") == {"acme.view"}
 
 
+def test_who_reveals_a_job_reads_what_its_stages_took_and_nothing_else() -> None:
+    rules = [rule for rule in RULES if rule.principal == "acme.revealer" and rule.resource is Resource.TOPIC]
+    assert {rule.operation for rule in rules} == {Operation.READ}
+    kinds = {TOPICS[rule.name].kind for rule in rules}
+    assert kinds == {Kind.EXCHANGE, Kind.COMMANDS, Kind.EVENTS, Kind.AUDIT}
+    assert {TOPICS[rule.name].party for rule in rules} == {"acme"}
+
+
 def test_no_sealed_topic_is_read_by_people() -> None:
     kinds = (Kind.STATE, Kind.EXCHANGE, Kind.COMMANDS, Kind.ROUTED)
     sealed = {name for name, topic in TOPICS.items() if topic.kind in kinds}
     for rule in RULES:
         if rule.operation is Operation.READ and rule.name in sealed:
-            assert rule.principal.split(".")[1] in {*Stage, COHORT, AUDIT, *SCORING}, rule
+            assert rule.principal.split(".")[1] in {*Stage, COHORT, AUDIT, *SCORING, REVEALER}, rule
 
 
 def test_every_topic_has_a_writer_and_a_reader() -> None:

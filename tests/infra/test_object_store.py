@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-import infra.object_store
-from infra.object_store import DirectoryStore, ObjectStore, ObjectStoreError, S3Store, open_object_store
+import infra.object_store_s3
+from infra.object_store import DirectoryStore, ObjectStore, ObjectStoreError, open_object_store
+from infra.object_store_s3 import S3Store
 from infra.settings import PartySettings
 from tests.infra.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 
@@ -219,8 +220,8 @@ def test_wrong_credentials_are_told_without_the_secret(s3_server: S3Server, monk
 def test_a_server_that_hangs_is_told_and_one_that_goes_on_still_has_it(
     s3_server: S3Server, s3_credentials: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(infra.object_store, "MAX_ATTEMPTS", 1)
-    monkeypatch.setattr(infra.object_store, "READ_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(infra.object_store_s3, "MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(infra.object_store_s3, "READ_TIMEOUT_SECONDS", 1)
     store = S3Store(s3_server.bucket, "hanging/", endpoint_url=s3_server.endpoint_url)
     store.put(NAME, CONTENT)
     with s3_server.paused(), pytest.raises(ObjectStoreError, match=f"could not read from {s3_server.endpoint_url}"):
@@ -229,7 +230,7 @@ def test_a_server_that_hangs_is_told_and_one_that_goes_on_still_has_it(
 
 
 def test_a_server_that_is_gone_is_told(s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infra.object_store, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(infra.object_store_s3, "MAX_ATTEMPTS", 2)
     store = S3Store("objects", endpoint_url="http://127.0.0.1:9")
     with pytest.raises(
         ObjectStoreError, match=r"could not store an object of 1 bytes in http://127\.0\.0\.1:9/objects/"

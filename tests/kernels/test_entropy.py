@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kernels.entropy import Draws, Field, expand, job_seed, permutation, prf
+from streams.kernels.entropy import (
+    PARTY_KEYS,
+    Draws,
+    Field,
+    expand,
+    job_seed,
+    party_key,
+    permutation,
+    prf,
+    reveal_secret,
+)
 
 KEY = bytes(range(32))
 
@@ -64,6 +74,18 @@ def test_a_short_master_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="15 bytes"):
         job_seed(bytes(15), "job")
     assert job_seed(bytes(16), "job-a") != job_seed(bytes(16), "job-b")
+
+
+def test_what_is_revealed_of_a_job_draws_as_the_party_did_and_says_nothing_of_another_job() -> None:
+    revealed = reveal_secret(b"s" * 32, "job-a")
+    assert job_seed(revealed, "job-a") == job_seed(b"s" * 32, "job-a")
+    assert all(party_key(revealed, each) == party_key(b"s" * 32, each) for each in PARTY_KEYS)
+    assert len({revealed.seed, *revealed.keys.values()}) == 1 + len(PARTY_KEYS)
+    with pytest.raises(ValueError, match="job-a was revealed, not that of job-b"):
+        job_seed(revealed, "job-b")
+    with pytest.raises(ValueError, match="no key of a party is for 'storage'"):
+        party_key(b"s" * 32, "storage")
+    assert revealed.seed.hex() not in repr(revealed) and str(revealed.seed) not in repr(revealed)
 
 
 def test_a_stream_key_of_the_wrong_length_is_refused() -> None:

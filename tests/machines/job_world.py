@@ -37,7 +37,7 @@ def dataset(name: str) -> Dataset:
 
 def machine(party: str, policy: Policy = EAGER) -> JobMachine:
     """A coordinator of this party."""
-    return JobMachine(party, b"s" * 32, policy)
+    return JobMachine(party, policy)
 
 
 def succeeded(party: str, stage: Stage, job_id: str = JOB) -> TaskSucceeded:

@@ -49,7 +49,7 @@ from streams.machines.evaluate import EvaluateMachine
 from streams.machines.evaluate.protocol import MAX_CHUNK_ROWS, PEER_RECORDS, TRANSITIONS
 from streams.machines.evaluate.start import arrays_of
 from tests.machines.driver import Delivery, Driver, Entry, Tamper
-from tests.machines.parties import JOB_ID, make_dataset, make_spec, role_of, secret_of, start_task
+from tests.machines.parties import JOB_ID, make_dataset, make_spec, role_of, start_task
 from tests.machines.tables import check_entries
 
 CHUNK = 50
@@ -134,7 +134,7 @@ def build(
     chunk_rows: int = CHUNK,
 ) -> Driver:
     """Machines that have hand-overs and StartTasks waiting."""
-    machines = {(p, "evaluate"): EvaluateMachine(p, secret_of(p), chunk_rows) for p in world.datasets}
+    machines = {(p, "evaluate"): EvaluateMachine(p, chunk_rows) for p in world.datasets}
     driver = Driver(dict(machines), seed=seed, tamper=tamper, restores=restores)
     for party, dataset in world.datasets.items():
         alignment = AlignmentReady(

@@ -251,7 +251,7 @@ def test_a_submission_without_loaded_data_is_refused_rather_than_run_blind() -> 
 
 
 def test_a_host_without_exchanged_keys_is_a_mistake_of_the_spec() -> None:
-    own = JobMachine(GUEST, b"", EAGER, peers=frozenset({STRANGER}))
+    own = JobMachine(GUEST, EAGER, peers=frozenset({STRANGER}))
     step = own.step(own.initial(JOB), Event(SUBMIT, GUEST, dataset(GUEST)))
     (output,) = step.outputs
     assert "hosts[0].party" in str(output)
@@ -313,7 +313,7 @@ def test_who_proposes_in_another_partys_name_is_declined_and_cannot_block_the_re
 
 
 def test_keys_for_tests_need_a_machine_that_was_told_so() -> None:
-    own = JobMachine(GUEST, b"", EAGER, least_key_bits=256)
+    own = JobMachine(GUEST, EAGER, least_key_bits=256)
     step = own.step(own.initial(JOB), Event(SubmitJob(JOB, small_keys()), GUEST, dataset(GUEST)))
     assert isinstance(step.state, GuestJob)
 
@@ -322,7 +322,7 @@ def test_a_job_that_the_federation_does_not_allow_is_refused_at_both_ends() -> N
     train = replace(SPEC.train, privacy=Privacy.TRUSTED_GUEST)
     spec = replace(SPEC, train=train, accept_leaks=(Leak.HOST_ROWS_TO_GUEST,))
     agreed = frozenset({Privacy.SPLIT_LINK})
-    guest, host = (JobMachine(party, b"", EAGER, privacy=agreed) for party in (GUEST, HOST))
+    guest, host = (JobMachine(party, EAGER, privacy=agreed) for party in (GUEST, HOST))
     refused = guest.step(guest.initial(JOB), Event(SubmitJob(JOB, spec), GUEST, dataset(GUEST)))
     (output,) = refused.outputs
     assert isinstance(output, ToEvents)

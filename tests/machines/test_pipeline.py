@@ -56,8 +56,8 @@ def run_job(spec: JobSpec, datasets: dict[str, Dataset], *, seed: int | None, re
             AlignMachine(party, secret, 64),
             TrainMachine(party, secret, 512, 60),
             CohortMachine(party),
-            EvaluateMachine(party, secret, 50),
-            RegisterMachine(party, secret, "test"),
+            EvaluateMachine(party, 50),
+            RegisterMachine(party, "test"),
         ):
             machines[party, machine.stage] = machine
     driver = Driver(machines, seed=seed, restores=restores)

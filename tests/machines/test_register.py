@@ -32,7 +32,7 @@ from streams.machine import Event
 from streams.machines.register import RegisterMachine
 from streams.machines.register.protocol import PEER_RECORDS, TRANSITIONS
 from tests.machines.driver import Delivery, Driver, Entry, Tamper
-from tests.machines.parties import JOB_ID, make_dataset, make_spec, role_of, secret_of, start_task
+from tests.machines.parties import JOB_ID, make_dataset, make_spec, role_of, start_task
 from tests.machines.tables import check_entries
 
 MEASURES = (Measure("auc", 0.75), Measure("ks", 0.4), Measure("log_loss", 0.5), Measure("positive_share", 0.22))
@@ -69,7 +69,7 @@ def build(
 ) -> Driver:
     spec = make_spec(hosts)
     parties = ("guest", *hosts)
-    machines = {(p, "register"): RegisterMachine(p, secret_of(p), f"isthmus of {p}") for p in parties}
+    machines = {(p, "register"): RegisterMachine(p, f"isthmus of {p}") for p in parties}
     driver = Driver(dict(machines), seed=seed, tamper=tamper, restores=restores)
     for party in parties:
         driver.send(party, "register", ModelReady(JOB_ID, make_half(party, spec)))

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from producers.demo_data import DemoDataError, breast_cancer, read_pair
+from producers.demo_data import breast_cancer, read_pair
 from producers.demo_parties import DemoOptions, demo_job_id, make_spec
 from producers.demo_reference import fit_references
-from producers.spec import read_spec
+from producers.spec import DemoDataError, read_spec
 from schemas.jobs import Leak, Privacy
 from streams.machines.job.validation import validate_spec
 

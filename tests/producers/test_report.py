@@ -13,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from producers.charts import Scored, rates
 from producers.job_report import JobResult, build_report, bytes_by_stage, losses_of, seconds_by_stage
-from producers.job_view import JobStatus, JobView, TaskStatus, TaskView
+from producers.job_view import JobStatus, JobView, TaskStatus, TaskView, human_bytes
 from producers.leaks import ACCEPTED, reveals
-from producers.report import human_bytes, write_report
+from producers.report import write_report
 from schemas.evaluation import EvaluationReport, ScoredRow
 from schemas.jobs import PIPELINE, JobSpec, Leak, PartySpec, Privacy, Reason, Role, Stage, TrainSpec
 from schemas.models import ModelHalf

@@ -435,6 +435,8 @@ def seal_in_epoch(
     mark = keyring.mark_for(stream.receiver)
     epoch = EpochKey(number, keyring.epoch_key(stream, number, mark))
     wrapped_key = b"" if chunk.get("chunk_index") else keyring.wrap_epoch_key(stream, epoch, mark)
+    if "digest" not in chunk and "chunk_count" not in chunk:
+        chunk["digest"] = keyring.digest(stream, plaintext, epoch=epoch)
     return keyring.seal(stream, sequence, plaintext, epoch=epoch, wrapped_key=wrapped_key, **chunk)
 
 

@@ -42,7 +42,7 @@ class ObedientMachine:
 
 
 def make_machine(party: str) -> Machine:
-    return MemoMachine(JobMachine(party, b"s" * 32, EAGER), party, MEMORY)
+    return MemoMachine(JobMachine(party, EAGER), party, MEMORY)
 
 
 def prepare(party: str, record: Record) -> object | None:

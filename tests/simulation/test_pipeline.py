@@ -78,11 +78,11 @@ def machines_of(party: str) -> dict[str, Callable[[], Machine]]:
     secret = secret_of(party)
     peers = frozenset(PARTIES) - {party}
     return {
-        Stage.JOB: lambda: JobMachine(party, secret, POLICY, peers=peers, least_key_bits=KEY_BITS),
+        Stage.JOB: lambda: JobMachine(party, POLICY, peers=peers, least_key_bits=KEY_BITS),
         Stage.ALIGN: lambda: AlignMachine(party, secret, 16),
         Stage.TRAIN: lambda: TrainMachine(party, secret, KEY_BITS, 10),
-        Stage.EVALUATE: lambda: EvaluateMachine(party, secret, 4),
-        Stage.REGISTER: lambda: RegisterMachine(party, secret, "test"),
+        Stage.EVALUATE: lambda: EvaluateMachine(party, 4),
+        Stage.REGISTER: lambda: RegisterMachine(party, "test"),
         COHORT: lambda: CohortMachine(party),
     }
 

@@ -12,7 +12,7 @@ from schemas.alignment import AlignReady, BlindedPoints
 from schemas.alignment_states import AlignLink, AlignSetup
 from schemas.digests import digest_of
 from schemas.record import Blob
-from streams.kernels.entropy import job_seed, permutation, prf
+from streams.kernels.entropy import Secret, job_seed, permutation, prf
 from streams.kernels.ristretto import MATCH_BYTES, POINT_BYTES, TAG_BYTES, hash_ids, multiply, scalar, tag_points
 from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS, MAX_ROWS, NONCE_BYTES
 from streams.machines.task import violation
@@ -26,7 +26,7 @@ def count_chunks(rows: int, chunk_points: int) -> int:
     return -(-rows // chunk_points)
 
 
-def announce(secret: bytes, setup: AlignSetup, peer: str) -> AlignReady:
+def announce(secret: Secret, setup: AlignSetup, peer: str) -> AlignReady:
     """What this party's table will be sent to the peer as."""
     chunks = count_chunks(setup.rows, setup.chunk_points)
     seed = job_seed(secret, setup.job_id)
@@ -59,7 +59,7 @@ def is_known(link: AlignLink, ready: AlignReady) -> bool:
     return link.ready is not None
 
 
-def shuffle(secret: bytes, setup: AlignSetup, peer: str) -> NDArray[np.uint32]:
+def shuffle(secret: Secret, setup: AlignSetup, peer: str) -> NDArray[np.uint32]:
     """The order in which `peer` sees the own rows: entry k is the own row at position k."""
     seed = job_seed(secret, setup.job_id)
     return permutation(prf(seed, "align/order", peer, setup.fingerprint, setup.spec_digest), setup.rows)
@@ -72,14 +72,14 @@ def cut_ids(ids: Sequence[str], order: NDArray[np.uint32], chunk_points: int) ->
     return tuple(Blob.of(json.dumps(shuffled[s : s + chunk_points]).encode()) for s in starts)
 
 
-def blind(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> BlindedPoints:
+def blind(secret: Secret, setup: AlignSetup, own: str, link: AlignLink) -> BlindedPoints:
     """The next own chunk for the peer: hashed to points, times the own exponent."""
     ids: list[str] = json.loads(link.ids[link.sent].content)
     points = hash_ids(ids, _hash_context(setup, own, link.party))
     return BlindedPoints(setup.job_id, link.sent, multiply(points, _exponent(secret, setup, own, link)))
 
 
-def double(secret: bytes, setup: AlignSetup, own: str, link: AlignLink, record: BlindedPoints) -> bytes:
+def double(secret: Secret, setup: AlignSetup, own: str, link: AlignLink, record: BlindedPoints) -> bytes:
     """The peer's next chunk times the own exponent, digested: 32 bytes a point. Raises `RefusalError`."""
     expected = chunk_rows(link, record.chunk) * POINT_BYTES
     if len(record.points) != expected:
@@ -139,14 +139,14 @@ def _hash_context(setup: AlignSetup, own: str, peer: str) -> bytes:
     return prf(_PUBLIC, "hash", setup.job_id, setup.id_type, *_pair(setup, own, peer))
 
 
-def _transcript(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
+def _transcript(secret: Secret, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
     """What both sides agree on before points travel; the digests' domain."""
     readies = {own: digest_of(announce(secret, setup, link.party)), link.party: digest_of(ready_of(link))}
     guest, host = _pair(setup, own, link.party)
     return prf(_PUBLIC, "transcript", setup.job_id, guest, host, readies[guest], readies[host])
 
 
-def _exponent(secret: bytes, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
+def _exponent(secret: Secret, setup: AlignSetup, own: str, link: AlignLink) -> bytes:
     """The own exponent for this job, this pair and this purpose; another table or another peer's table, another one."""
     seed = job_seed(secret, setup.job_id)
     return scalar(prf(seed, "align/exponent/intersection", _transcript(secret, setup, own, link), setup.fingerprint))

@@ -16,6 +16,7 @@ from schemas.alignment import (
 from schemas.alignment_states import AlignEnded, AlignLink, AlignPhase, GuestAlignment
 from schemas.jobs import Stage
 from schemas.record import Blob
+from streams.kernels.entropy import Secret
 from streams.kernels.ristretto import MATCH_BYTES
 from streams.machine import Event, Output, Step, ToPeer, ToStage
 from streams.machines.align.blinding import blind, double, is_known, is_repeated, ready_of
@@ -26,7 +27,7 @@ from streams.machines.task import Task, stop_waiting, violation, wait_for
 _POSITION_BYTES = 4
 
 
-def step(state: GuestAlignment, event: Event, secret: bytes, task: Task) -> Step:
+def step(state: GuestAlignment, event: Event, secret: Secret, task: Task) -> Step:
     """Decide what a record does to the guest's task. Raises `RefusalError`."""
     own = task.party
     match state.phase, event.record:
@@ -68,7 +69,7 @@ def step(state: GuestAlignment, event: Event, secret: bytes, task: Task) -> Step
     raise violation(event.sender, f"{type(event.record).__name__} does not belong in phase {state.phase}")
 
 
-def _blind_next(state: GuestAlignment, link: AlignLink, chunk: int, secret: bytes, task: Task) -> Step:
+def _blind_next(state: GuestAlignment, link: AlignLink, chunk: int, secret: Secret, task: Task) -> Step:
     if chunk != link.sent or chunk >= len(link.ids):
         return Step(state)
     record = blind(secret, state.setup, task.party, link)
@@ -98,7 +99,7 @@ def _expects(state: GuestAlignment, link: AlignLink) -> bool:
     return link.ready is None or len(link.doubled) < link.ready.chunks or len(link.returned) < len(link.ids)
 
 
-def _send_matches(state: GuestAlignment, chunk: int, secret: bytes, task: Task) -> Step:
+def _send_matches(state: GuestAlignment, chunk: int, secret: Secret, task: Task) -> Step:
     """Send every host its next chunk of joint rows; intersect before the first."""
     if chunk != state.matches_sent:
         return Step(state)

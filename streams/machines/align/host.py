@@ -18,6 +18,7 @@ from schemas.alignment import (
 from schemas.alignment_states import AlignEnded, AlignPhase, HostAlignment
 from schemas.jobs import Stage
 from schemas.record import Blob
+from streams.kernels.entropy import Secret
 from streams.kernels.ristretto import MATCH_BYTES
 from streams.machine import Event, Output, Step, ToPeer, ToStage
 from streams.machines.align.blinding import (
@@ -38,7 +39,7 @@ from streams.machines.task import Task, stop_waiting, violation, wait_for
 _POSITION_BYTES = 4
 
 
-def step(state: HostAlignment, event: Event, secret: bytes, task: Task) -> Step:
+def step(state: HostAlignment, event: Event, secret: Secret, task: Task) -> Step:
     """Decide what a record does to the host's task. Raises `RefusalError`."""
     match state.phase, event.record:
         case AlignPhase.BLINDING, ContinueBlinding(_, _, chunk):
@@ -59,7 +60,7 @@ def step(state: HostAlignment, event: Event, secret: bytes, task: Task) -> Step:
     raise violation(event.sender, f"{type(event.record).__name__} does not belong in phase {state.phase}")
 
 
-def _blind_next(state: HostAlignment, chunk: int, secret: bytes, task: Task) -> Step:
+def _blind_next(state: HostAlignment, chunk: int, secret: Secret, task: Task) -> Step:
     link = state.link
     if chunk != link.sent or chunk >= len(link.ids):
         return Step(state)
@@ -72,7 +73,7 @@ def _blind_next(state: HostAlignment, chunk: int, secret: bytes, task: Task) -> 
     return Step(_advance(replace(state, link=link)), tuple(outputs))
 
 
-def _double_next(state: HostAlignment, points: BlindedPoints, secret: bytes, task: Task) -> Step:
+def _double_next(state: HostAlignment, points: BlindedPoints, secret: Secret, task: Task) -> Step:
     link = state.link
     if is_repeated(link, points.chunk, len(link.doubled), ready_of(link).chunks, "points"):
         return Step(state)
@@ -97,7 +98,7 @@ def _go_on(state: HostAlignment, outputs: tuple[Output, ...]) -> Step:
     return Step(state, (*outputs, wait_for(state.link.party, state.setup.patience_seconds)))
 
 
-def _take_matches(state: HostAlignment, matched: MatchedRows, event: Event, secret: bytes, task: Task) -> Step:
+def _take_matches(state: HostAlignment, matched: MatchedRows, event: Event, secret: Secret, task: Task) -> Step:
     link, taken = state.link, len(state.link.matches)
     if taken == 0:
         state = _take_announcement(state, matched)
@@ -131,7 +132,7 @@ def _take_announcement(state: HostAlignment, matched: MatchedRows) -> HostAlignm
     return replace(state, n_joint=matched.rows, match_chunks=matched.chunks)
 
 
-def _finish(state: HostAlignment, event: Event, secret: bytes, task: Task) -> Step:
+def _finish(state: HostAlignment, event: Event, secret: Secret, task: Task) -> Step:
     """All joint rows are here: check them as a whole, take them over, and tell the guest."""
     link = state.link
     positions = np.frombuffer(b"".join(blob.content for blob in link.matches), dtype="<u4")

@@ -19,6 +19,7 @@ from schemas.digests import digest_of
 from schemas.jobs import Reason, Role, Stage
 from schemas.record import Record
 from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TimerFired
+from streams.kernels.entropy import Secret
 from streams.kernels.ristretto import normalise_id
 from streams.machine import Event, Output, Step, ToPeer
 from streams.machines.align import guest, host
@@ -49,7 +50,7 @@ class AlignMachine:
 
     stage = str(Stage.ALIGN)
 
-    def __init__(self, party: str, secret: bytes, chunk_points: int = CHUNK_POINTS) -> None:
+    def __init__(self, party: str, secret: Secret, chunk_points: int = CHUNK_POINTS) -> None:
         self.party = party
         self.secret = secret
         self.chunk_points = chunk_points

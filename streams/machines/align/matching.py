@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from schemas.alignment_states import AlignLink, AlignSetup, GuestAlignment
 from schemas.jobs import Reason
 from schemas.record import Blob
-from streams.kernels.entropy import prf
+from streams.kernels.entropy import JOINT_ORDER, Secret, party_key
 from streams.kernels.holdout import draw_order
 from streams.kernels.ristretto import MATCH_BYTES, TAG_BYTES
 from streams.machines.align.blinding import list_items, shuffle
 from streams.machines.task import RefusalError, violation
 
 
-def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
+def intersect(state: GuestAlignment, secret: Secret) -> GuestAlignment:
     """Find the joint rows, draw their order, and lay out what each host is to get. Raises `RefusalError`."""
     setup = state.setup
     hits = {link.party: _find_hits(link, shuffle(secret, setup, link.party)) for link in state.links}
@@ -33,7 +33,7 @@ def intersect(state: GuestAlignment, secret: bytes) -> GuestAlignment:
         )
     ascending = np.array(sorted(common), dtype=np.uint32)
     names = _names(state.links[0], shuffle(secret, setup, state.links[0].party))
-    order = draw_order(prf(secret, "align/joint order"), [names[row] for row in ascending.tolist()])
+    order = draw_order(party_key(secret, JOINT_ORDER), [names[row] for row in ascending.tolist()])
     rows = ascending[order]
     links = tuple(replace(link, matches=_lay_out(setup, hits[link.party], rows)) for link in state.links)
     return replace(state, links=links, rows=Blob.of(rows.astype("<u4").tobytes()), n_joint=len(rows))

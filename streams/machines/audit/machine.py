@@ -61,6 +61,8 @@ class AuditMachine:
                 return self._hear(state, event.sender, word)
             case record if event.sender != self._party:
                 raise RefusedError(f"{event.sender} sent a {type(record).__name__}, which is not about what crossed")
+            case EnvelopesCrossed(crossed=()):
+                return Step(state)
             case EnvelopesCrossed(crossed=crossed):
                 return self._schedule(replace(state, streams=_write_down(state.streams, crossed)))
             case JobAccepted(spec=spec):

@@ -41,13 +41,12 @@ _Live = GuestEvaluation | HostEvaluation
 
 
 class EvaluateMachine:
-    """Measures on the hold-out. `secret` is not used: nothing is drawn here; `chunk_rows` rows go into a record."""
+    """Measures on the hold-out. `chunk_rows` rows go into a record."""
 
     stage = str(Stage.EVALUATE)
 
-    def __init__(self, party: str, secret: bytes, chunk_rows: int = CHUNK_ROWS) -> None:
+    def __init__(self, party: str, chunk_rows: int = CHUNK_ROWS) -> None:
         self.party = party
-        self.secret = secret
         self.chunk_rows = chunk_rows
 
     def initial(self, key: str) -> Record:

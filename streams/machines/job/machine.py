@@ -26,7 +26,7 @@ _REPORTS = (TaskSucceeded, TaskFailed, TaskSuspended, TaskResumed, TimerFired, L
 
 
 class JobMachine:
-    """A party's coordinator. `secret` is not used: nothing here is random.
+    """A party's coordinator.
 
     `peers` are the parties whose keys are known (`None`: not checked), `privacy` the classes that a job may ask for.
     `least_key_bits` below 2048 lets tests and simulations use small keys; no setting of a deployment leads there.
@@ -37,7 +37,6 @@ class JobMachine:
     def __init__(
         self,
         party: str,
-        secret: bytes,
         policy: Policy,
         *,
         peers: frozenset[str] | None = None,

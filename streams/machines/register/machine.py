@@ -45,15 +45,13 @@ _Live = GuestRegistration | HostRegistration
 class RegisterMachine:
     """Keeps the own half and agrees with all parties on what the registries tell.
 
-    `code_fingerprint` is what the process says its program is; it is published with the half. `secret` is not used:
-    nothing is drawn here.
+    `code_fingerprint` is what the process says its program is; it is published with the half.
     """
 
     stage = str(Stage.REGISTER)
 
-    def __init__(self, party: str, secret: bytes, code_fingerprint: str = "") -> None:
+    def __init__(self, party: str, code_fingerprint: str = "") -> None:
         self.party = party
-        self.secret = secret
         self.code_fingerprint = code_fingerprint
 
     def initial(self, key: str) -> Record:

@@ -15,7 +15,7 @@ from schemas.record import Blob
 from schemas.training_states import TrainPhase, TrainSetup
 from streams.dataset import Dataset
 from streams.kernels.cohorts import tag_rows
-from streams.kernels.entropy import prf
+from streams.kernels.entropy import COHORT_LEDGER, COHORT_ROWS, party_key, prf
 from streams.kernels.leak_budget import LeakBudget
 from streams.machine import Output, ToEvents, ToStage
 from streams.machines.task import stop_waiting, wait_for
@@ -33,13 +33,13 @@ def cohort_of(own: OwnParty, dataset: Dataset, training: NDArray[np.uint32]) -> 
     """The training rows, tagged alike in all jobs of this party; with their labels where they have some."""
     labels = None if dataset.label is None else dataset.label[training]
     ids = [dataset.ids[row] for row in training.tolist()]
-    return Blob.of(tag_rows(prf(own.secret, "cohort rows"), ids, labels))
+    return Blob.of(tag_rows(party_key(own.secret, COHORT_ROWS), ids, labels))
 
 
 def ledger_of(own: OwnParty, spec: JobSpec, role: Role) -> str:
     """The ledger's key. The broker sees keys: it tells no names."""
     dataset, label = _secret_of(own, spec, role)
-    return prf(own.secret, "cohort ledger", str(role), dataset, label).hex()[:32]
+    return prf(party_key(own.secret, COHORT_LEDGER), "cohort ledger", str(role), dataset, label).hex()[:32]
 
 
 def ask(own: OwnParty, setup: TrainSetup) -> tuple[Output, ...]:

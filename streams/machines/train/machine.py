@@ -33,7 +33,7 @@ from schemas.training_states import (
     TrainPhase,
     TrainWaiting,
 )
-from streams.kernels.entropy import MIN_SECRET_BYTES
+from streams.kernels.entropy import MIN_SECRET_BYTES, Secret
 from streams.machine import Event, Step
 from streams.machines.task import (
     MOST_EARLY,
@@ -87,16 +87,16 @@ _TAKEN: Final[dict[type[Record], frozenset[TrainPhase]]] = {
 class TrainMachine:
     """A party's train stage, for all jobs, in either role.
 
-    `secret` is the party's master secret. `least_key_bits` and `most_chunk_rows` are lowered by tests and simulations,
-    at both parties alike; no setting of a deployment leads here.
+    `secret` is the party's master secret, or what a replay has of it. `least_key_bits` and `most_chunk_rows` are
+    lowered by tests and simulations, at both parties alike; no setting of a deployment leads here.
     """
 
     stage: str = Stage.TRAIN.value
 
     def __init__(
-        self, party: str, secret: bytes, least_key_bits: int = 2048, most_chunk_rows: int = MOST_CHUNK_ROWS
+        self, party: str, secret: Secret, least_key_bits: int = 2048, most_chunk_rows: int = MOST_CHUNK_ROWS
     ) -> None:
-        if len(secret) < MIN_SECRET_BYTES:
+        if isinstance(secret, bytes) and len(secret) < MIN_SECRET_BYTES:
             raise ValueError(f"the master secret has {len(secret)} bytes; at least {MIN_SECRET_BYTES} are needed")
         self._own = OwnParty(party, secret, least_key_bits, most_chunk_rows)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.jobs import Stage
 from schemas.training_states import TrainingMemory, TrainSetup
+from streams.kernels.entropy import Secret
 from streams.machine import ToEvents
 from streams.machines.task import Task
 from streams.machines.train.plan import TrainPlan
@@ -16,7 +17,7 @@ class OwnParty:
     """Who runs this machine. `least_key_bits` and `most_chunk_rows` are lowered by tests and simulations only."""
 
     name: str
-    secret: bytes
+    secret: Secret
     least_key_bits: int
     most_chunk_rows: int
 
