@@ -135,7 +135,7 @@ class ServeSpec(Record):
 
     points = base_points + points_to_double_odds * log2(odds of label 1), rounded; a negative `points_to_double_odds`
     gives the likelier label 1 fewer points. `bands` go from low to high; scores below the first have none.
-    Without the hosts' parts `host_patience_ms` after the request was routed, the guest's columns score if `allow_degraded`.
+    Without the hosts' parts `host_patience_ms` after the routing, the guest's columns score alone if `allow_degraded`.
     """
 
     base_points: int = 600

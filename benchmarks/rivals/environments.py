@@ -41,6 +41,7 @@ RIVALS: Final = {
     "ipcl": (Release("3.8", "ipcl.txt"),),
     "openmined_psi": (Release("3.11", "openmined_psi.txt"),),
     "spu": (Release("3.11", "spu.txt"),),
+    "secretflow": (Release("3.10", "secretflow.txt"),),
 }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from spu import libspu, psi
 
-from benchmarks.rivals.tables import identifiers, peak_megabytes
+from benchmarks.rivals.tables import free_ports, identifiers, peak_megabytes
 
 NAMES = ("guest", "host")
 
@@ -84,19 +84,12 @@ def take_part(rank: int, protocol: str, folder: Path, ports: tuple[int, int], re
     context.stop_link()
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def main() -> None:
     """Run both parties; processor seconds are of both together, memory of the one that took more."""
     rows, protocol = int(sys.argv[1]), sys.argv[2]
     processes = multiprocessing.get_context("spawn")
     reports = processes.Queue()
-    own = [free_port(), free_port()]
+    own = free_ports(2)
     relays = [Relay(port) for port in own]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
