@@ -11,3 +11,9 @@ class KeyProfile(StrEnum):
     EXACT = "exact"
     DJN = "djn"
     DJN448 = "djn448"
+
+    @property
+    def allowed(self) -> tuple[KeyProfile, ...]:
+        """What jobs may ask for where this one is the furthest that is agreed on."""
+        every = tuple(KeyProfile)
+        return every[: every.index(self) + 1]

@@ -2,7 +2,7 @@
 
 TABLE is a `.npz` file with the aligned rows: `guest`, `host` (standardised features), `label`, and `training`, the
 number of rows to train on; the others are the hold-out. `ss` shares everything (SEMI2K, whose dealer of random numbers
-is one of the parties: the fastest protocol, and the weakest); `hess` encrypts with 2048-bit Paillier and shares the rest.
+is one of the parties: its fastest protocol, and the weakest); `hess` encrypts with 2048-bit Paillier, shares the rest.
 Alignment, TLS, and a record of what happened are not part of it.
 """
 
