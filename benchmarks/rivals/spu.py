@@ -8,50 +8,18 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import socket
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from spu import libspu, psi
 
+from benchmarks.rivals.relay import Relay
 from benchmarks.rivals.tables import free_ports, identifiers, peak_megabytes
 
 NAMES = ("guest", "host")
-
-
-class Relay:
-    """Passes connections to `address` on, and counts the bytes in the direction of it and back."""
-
-    def __init__(self, address: int) -> None:
-        self.counted = 0
-        self._address = address
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        while True:
-            incoming, _ = self._listener.accept()
-            try:
-                outgoing = socket.create_connection(("127.0.0.1", self._address))
-            except ConnectionError:
-                incoming.close()  # the party does not listen yet; the other one tries again
-                continue
-            for source, target in ((incoming, outgoing), (outgoing, incoming)):
-                threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
-        try:
-            while data := source.recv(1 << 16):
-                self.counted += len(data)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass  # one side has ended
 
 
 def take_part(rank: int, protocol: str, folder: Path, ports: tuple[int, int], reports: Any) -> None:
