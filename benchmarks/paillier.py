@@ -28,9 +28,14 @@ RIVALS: Final = (
     ("ipcl", "ipcl", "ipcl", ()),
 )
 
+#: Operations that rivals have under another name: HEU draws randomisers as `djn` does, whoever encrypts.
+SAME_AS: Final = {"encrypt_owner_djn": "encrypt_owner", "encrypt_owner_djn448": "encrypt_owner"}
+
 #: Ratio, operation, rival; None stands for the fastest one.
 RATIOS: Final = (
     ("encrypt_owner_vs_heu_zpaillier", "encrypt_owner", "heu_zpaillier"),
+    ("encrypt_owner_djn_vs_heu_zpaillier", "encrypt_owner_djn", "heu_zpaillier"),
+    ("encrypt_owner_djn448_vs_heu_zpaillier", "encrypt_owner_djn448", "heu_zpaillier"),
     ("decrypt_vs_heu_zpaillier", "decrypt", "heu_zpaillier"),
     ("decrypt_vs_ipcl", "decrypt", "ipcl"),
     ("add_vs_heu_zpaillier", "add", "heu_zpaillier"),
@@ -90,7 +95,8 @@ def ratios(figures: Figures, own: str) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for name, operation, rival in RATIOS:
         rivals = [rival] if rival else [column for column in figures if not column.startswith("isthmus_")]
-        seconds = [figures[column][operation] for column in rivals if operation in figures.get(column, {})]
+        same = SAME_AS.get(operation, operation)
+        seconds = [figures[column][same] for column in rivals if same in figures.get(column, {})]
         found[name] = round(min(seconds) / figures[own][operation], 3) if seconds else None
     return found
 

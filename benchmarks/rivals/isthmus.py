@@ -31,7 +31,8 @@ from benchmarks.rivals.workload import (
     key_bits,
     weights,
 )
-from streams.kernels.ciphertexts import Ciphertext, add, add_plain, scale
+from schemas.profiles import KeyProfile
+from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext, add, add_plain, scale
 from streams.kernels.entropy import Draws, prf
 from streams.kernels.multiexp import weighted_products
 from streams.kernels.owner import OwnerEncryptor, decrypt_many
@@ -39,6 +40,13 @@ from streams.kernels.paillier_keys import PublicKey, generate_keys
 from streams.kernels.refresh import Refresher
 
 SEED = bytes(range(32))
+
+#: How the owner's encryption is called in the figures, by how it draws randomisers.
+PROFILES = {
+    "encrypt_owner_djn448": KeyProfile.DJN448,
+    "encrypt_owner_djn": KeyProfile.DJN,
+    "encrypt_owner": KeyProfile.EXACT,
+}
 
 #: Ciphertexts of one worker: a second or two of work.
 WORKER_COUNT = 2000
@@ -65,8 +73,11 @@ def main() -> None:
     draws = Draws(prf(SEED, "benchmark draws"))
     numbers = list(range(ROWS))
 
-    encryptor = OwnerEncryptor(private)
-    many = figures.measure("encrypt_owner", lambda: encryptor.encrypt_many(numbers, draws), ROWS)
+    many: list[FreshCiphertext] = []
+    for name, profile in PROFILES.items():
+        encryptor = OwnerEncryptor(private, profile)
+        many = figures.measure(name, lambda own=encryptor: own.encrypt_many(numbers, draws), ROWS)  # type: ignore[misc]
+        check(name, decrypt_many(private, many[:COUNT]), numbers[:COUNT])
     refresher = Refresher(public, SEED)
     trivial = [add_plain(public, Ciphertext(mpz(1)), number) for number in numbers[:COUNT]]
     few = figures.measure("encrypt_public", lambda: refresher.refresh_many(trivial, draws), COUNT)

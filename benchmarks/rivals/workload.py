@@ -26,6 +26,8 @@ FACTORS = {"multiply_24_bits": (1 << 24) - 3, "multiply_53_bits": (1 << 53) - 11
 #: What one figure stands for.
 UNITS = {
     "encrypt_owner": "one ciphertext, by who has the private key",
+    "encrypt_owner_djn": "the same with exponents of half the modulus' length",
+    "encrypt_owner_djn448": "the same with exponents of 448 bits",
     "encrypt_public": "one ciphertext, by who has the public key only",
     "decrypt": "one ciphertext",
     "add": "one addition",

@@ -16,6 +16,7 @@ from benchmarks import _logistic_rivals, _psi_rivals, paillier
 from benchmarks.rivals import environments, tables, workload
 from benchmarks.rivals.environments import RIVALS, NotInstalledError, Release
 from benchmarks.rivals.relay import Relay
+from benchmarks.rivals.workload import UNITS
 from producers.demo_data import breast_cancer
 
 PROGRAMS = Path(environments.__file__).parent
@@ -156,13 +157,14 @@ def test_figures_are_the_least_of_the_tries_for_one_item(capsys: pytest.CaptureF
 
 def test_ratios_are_the_rivals_seconds_over_ours_and_none_without_the_rival() -> None:
     figures = {
-        "isthmus_gmpy2": {"encrypt_owner": 2.0, "decrypt": 1.0, "matmul": 4.0, "add": 1.0, "histogram": 5.0},
-        "isthmus_native": {"encrypt_owner": 0.5, "decrypt": 0.5, "matmul": 0.1, "add": 1.0, "histogram": 1.0},
+        "isthmus_gmpy2": dict.fromkeys(UNITS, 1.0) | {"encrypt_owner": 2.0, "matmul": 4.0, "encrypt_owner_djn": 1.5},
+        "isthmus_native": dict.fromkeys(UNITS, 0.1) | {"encrypt_owner": 0.5},
         "phe": {"matmul": 8.0},
         "heu_zpaillier": {"encrypt_owner": 3.0, "decrypt": 0.5, "matmul": 6.0, "add": 2.0, "histogram": 10.0},
     }
     found = paillier.ratios(figures, "isthmus_gmpy2")
     assert found["encrypt_owner_vs_heu_zpaillier"] == 1.5
+    assert found["encrypt_owner_djn_vs_heu_zpaillier"] == 2.0  # HEU's only encryption is meant
     assert found["decrypt_vs_heu_zpaillier"] == 0.5
     assert found["matmul_vs_best_rival"] == 1.5  # not our other path, and not the slower rival
     assert found["decrypt_vs_ipcl"] is None
