@@ -50,7 +50,8 @@ def open_party(home: Path) -> Party:
 def make_keyring(secrets: PartySecrets) -> Keyring:
     """The party's keys under the manifests that it goes by."""
     if secrets.federation is None:
-        return Keyring(secrets.party, Agreement(secrets.pair.private_key, {}), secrets.storage_secret)
+        alone = Agreement(secrets.pair.private_key, {})
+        return Keyring(secrets.party, alone, secrets.storage_secret, storage=secrets.keys.storage)
     current, *others = (
         Agreement(
             version.pair.private_key,
@@ -62,7 +63,9 @@ def make_keyring(secrets: PartySecrets) -> Keyring:
         for version in secrets.versions
     )
     naming = Agreement(secrets.keys.naming_key, secrets.federation.naming_keys(secrets.peers))
-    return Keyring(secrets.party, current, secrets.storage_secret, others=others, naming=naming)
+    return Keyring(
+        secrets.party, current, secrets.storage_secret, others=others, naming=naming, storage=secrets.keys.storage
+    )
 
 
 def make_prepare(load: LoadShare) -> Callable[[Record], object | None]:

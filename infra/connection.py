@@ -13,8 +13,9 @@ from cryptography import x509
 
 from infra.access import principal_name
 from infra.access_settings import CustomAccess, ScramAccess
+from infra.key_files import OTHERS
 from infra.party_secrets import open_keys
-from infra.secrets import OTHERS, OwnKeys, SecretsError
+from infra.secrets import OwnKeys, SecretsError
 from infra.settings import PartySettings
 
 #: Properties of Kafka clients, by their names in librdkafka; `bootstrap.servers` is among them.

@@ -37,7 +37,7 @@ class PartySecrets:
 
     @property
     def storage_secret(self) -> bytes:
-        """What states and objects of this party are sealed with."""
+        """See `OwnKeys.storage_secret`."""
         return self.keys.storage_secret
 
     @property

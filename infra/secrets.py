@@ -4,9 +4,11 @@
 <home>/keys/kem.key         seed of the key to which keys of epochs are sealed (`streams/kem.py`)   mode 0600
 <home>/keys/signing.key     Ed25519 private key, for manifests and statements of account   mode 0600
 <home>/keys/master.secret   32 bytes, source of all randomness of the party's jobs (docs/decisions/0006)   mode 0600
+<home>/keys/storage.secret  32 bytes, under which the party's states, objects and features rest   mode 0600
 
 A party that replaces its keys gets party-2.key, kem-2.key and signing-2.key beside them, and so on: which ones are in
-force the manifest says, by the public keys in it.
+force the manifest says, by the public keys in it. storage-2.secret and so on are further generations of the storage
+key: the newest is in force, and the former ones are needed until nothing rests under them (docs/decisions/0021).
 """
 
 from __future__ import annotations
@@ -16,24 +18,19 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from infra.passphrase import SALT_BYTES, is_sealed, open_key, seal_key
+from infra.key_files import line_of, read_secret, write_line
+from infra.passphrase import SALT_BYTES
 from infra.public_keys import KEY_BYTES, SecretsError
 from infra.topics import check_party_name
 from streams import kem
-
-#: Whoever else may read a secret file.
-OTHERS = stat.S_IRWXG | stat.S_IRWXO
-#: First line of key files that came from a seed: whoever knows the seed has the keys.
-UNSAFE_MARK = "# UNSAFE: derived from a seed, for demonstrations and tests only"
 
 
 @dataclass(frozen=True)
@@ -72,6 +69,8 @@ class OwnKeys:
     #: In the order in which they were made.
     pairs: tuple[KeyPair, ...]
     master_secret: bytes = field(repr=False)
+    #: Generation -> key under which states, objects and features rest.
+    storage: Mapping[int, bytes] = field(repr=False)
     #: The keys came from a seed and protect nothing.
     is_unsafe: bool = False
 
@@ -92,7 +91,7 @@ class OwnKeys:
 
     @property
     def storage_secret(self) -> bytes:
-        """What states and objects of this party are sealed with."""
+        """What pseudonyms and keys of epochs are made of; the same for the life of the master secret."""
         return self.derive("storage")
 
     def derive(self, purpose: str) -> bytes:
@@ -119,7 +118,7 @@ def create_secrets(
             f"{folder} exists already and is not replaced: without these keys no past job can be opened again. Use "
             "them, or choose another --home"
         )
-    names = ("party.key", "kem.key", "signing.key", "master.secret")
+    names = ("party.key", "kem.key", "signing.key", "storage.secret", "master.secret")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Made under another name (mode 0700), so that a crash leaves all files or none.
@@ -127,8 +126,8 @@ def create_secrets(
         try:
             salt = secrets.token_bytes(SALT_BYTES)
             for name in names:
-                line = _line(_draw(name, party, unsafe_seed), name, passphrase, salt)
-                _write_line(scratch / name, line, is_unsafe=unsafe_seed is not None)
+                line = line_of(_draw(name, party, unsafe_seed), name, passphrase, salt)
+                write_line(scratch / name, line, is_unsafe=unsafe_seed is not None)
             scratch.rename(folder)
         except OSError:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -150,10 +149,40 @@ def add_pair(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys
         salt = secrets.token_bytes(SALT_BYTES)
         for kind in ("signing", "kem", "party"):
             name = _file_name(kind, number)
-            _write_line(folder / name, _line(secrets.token_bytes(KEY_BYTES), name, passphrase, salt), is_unsafe=False)
+            write_line(folder / name, line_of(secrets.token_bytes(KEY_BYTES), name, passphrase, salt), is_unsafe=False)
     except OSError as error:
         raise SecretsError(f"new keys of {party} could not be written to {folder}: {error}") from error
     return load_keys(home, party, passphrase)
+
+
+def add_storage(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
+    """Make one more generation of the storage key. Raises `SecretsError`, also when what is there cannot be used."""
+    keys, folder = load_keys(home, party, passphrase), home.absolute() / "keys"
+    path = folder / _storage_name(max(keys.storage) + 1)
+    # Made under another name, so that it is there as a whole or not at all.
+    scratch = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        scratch.unlink(missing_ok=True)
+        line = line_of(secrets.token_bytes(KEY_BYTES), path.name, passphrase, secrets.token_bytes(SALT_BYTES))
+        write_line(scratch, line, is_unsafe=False)
+        scratch.rename(path)
+    except OSError as error:
+        raise SecretsError(f"a new storage key of {party} could not be written to {folder}: {error}") from error
+    return load_keys(home, party, passphrase)
+
+
+def erase_storage(home: Path, keys: OwnKeys) -> int:
+    """Delete all generations of the storage key but the newest; how many it were. Raises `SecretsError`.
+
+    What rests under them never opens again, if there is no other copy of the files.
+    """
+    former = sorted(keys.storage)[:-1]
+    try:
+        for number in former:
+            (home.absolute() / "keys" / _storage_name(number)).unlink()
+    except OSError as error:
+        raise SecretsError(f"former storage keys could not be deleted: {error}") from error
+    return len(former)
 
 
 def protect_keys(home: Path, party: str, former: bytes | None, passphrase: bytes | None) -> OwnKeys:
@@ -162,16 +191,16 @@ def protect_keys(home: Path, party: str, former: bytes | None, passphrase: bytes
     Files that are as they shall be stay as they are, so that it can be run again after a crash.
     """
     folder, salt = home.absolute() / "keys", secrets.token_bytes(SALT_BYTES)
-    for path in sorted((*folder.glob("*.key"), folder / "master.secret")):
+    for path in sorted((*folder.glob("*.key"), *folder.glob("storage*.secret"), folder / "master.secret")):
         try:
-            _read_secret(path, passphrase)
+            read_secret(path, passphrase)
             continue
         except SecretsError:
-            key, is_unsafe = _read_secret(path, former)
+            key, is_unsafe = read_secret(path, former)
         scratch = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             scratch.unlink(missing_ok=True)
-            _write_line(scratch, _line(key, path.name, passphrase, salt), is_unsafe=is_unsafe)
+            write_line(scratch, line_of(key, path.name, passphrase, salt), is_unsafe=is_unsafe)
             scratch.replace(path)
         except OSError as error:
             raise SecretsError(f"{path} could not be written: {error}") from error
@@ -205,21 +234,34 @@ def erase_pairs(home: Path, keys: OwnKeys, keep: Collection[KeyPair]) -> int:
 def load_keys(home: Path, party: str, passphrase: bytes | None = None) -> OwnKeys:
     """The party's own keys. Raises `SecretsError`: a file is missing, wrong, open to others, or does not open."""
     folder = home.absolute() / "keys"
-    master_secret, is_unsafe = _read_secret(folder / "master.secret", passphrase)
+    master_secret, is_unsafe = read_secret(folder / "master.secret", passphrase)
     pairs = []
     for number in _generations(folder):
-        private_key, private_unsafe = _read_secret(folder / _file_name("party", number), passphrase)
-        signing_key, signing_unsafe = _read_secret(folder / _file_name("signing", number), passphrase)
-        kem_seed, kem_unsafe = _read_secret(folder / _file_name("kem", number), passphrase)
+        private_key, private_unsafe = read_secret(folder / _file_name("party", number), passphrase)
+        signing_key, signing_unsafe = read_secret(folder / _file_name("signing", number), passphrase)
+        kem_seed, kem_unsafe = read_secret(folder / _file_name("kem", number), passphrase)
         pairs.append(KeyPair(private_key, signing_key, kem_seed))
         is_unsafe = is_unsafe or private_unsafe or signing_unsafe or kem_unsafe
-    return OwnKeys(party, tuple(pairs), master_secret, is_unsafe)
+    storage = {
+        number: read_secret(folder / _storage_name(number), passphrase)[0] for number in _storage_generations(folder)
+    }
+    return OwnKeys(party, tuple(pairs), master_secret, storage, is_unsafe)
 
 
 def _generations(folder: Path) -> list[int]:
     """Of keys that are there, oldest first; the first where there are none, so that its file is missed."""
     matches = (re.fullmatch(r"party(?:-(\d{1,4}))?\.key", path.name) for path in folder.glob("party*.key"))
     return sorted(int(match[1] or 1) for match in matches if match) or [1]
+
+
+def _storage_generations(folder: Path) -> list[int]:
+    """Of storage keys that are there; the first where there are none, so that its file is missed."""
+    matches = (re.fullmatch(r"storage(?:-(\d{1,4}))?\.secret", path.name) for path in folder.glob("storage*.secret"))
+    return sorted(int(match[1] or 1) for match in matches if match) or [1]
+
+
+def _storage_name(number: int) -> str:
+    return "storage.secret" if number == 1 else f"storage-{number}.secret"
 
 
 def _file_name(kind: str, number: int) -> str:
@@ -232,63 +274,15 @@ def _draw(name: str, party: str, unsafe_seed: bytes | None) -> bytes:
     return hmac.digest(unsafe_seed, f"isthmus/unsafe/{name}\0{party}".encode(), "sha256")
 
 
-def _line(key: bytes, name: str, passphrase: bytes | None, salt: bytes) -> str:
-    return key.hex() if passphrase is None else seal_key(key, name, passphrase, salt)
-
-
-def _write_line(path: Path, line: str, *, is_unsafe: bool) -> None:
-    mark = UNSAFE_MARK + "\n" if is_unsafe else ""
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(mark + line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _read_secret(path: Path, passphrase: bytes | None) -> tuple[bytes, bool]:
-    """The bytes, and whether they came from a seed."""
-    try:
-        with path.open(encoding="ascii") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & OTHERS:
-                raise SecretsError(
-                    f"{path} can be read or changed by other users (mode {stat.S_IMODE(mode):04o}) and is not used: if "
-                    f"nobody has read it, run chmod 600 {path}"
-                )
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        raise SecretsError(
-            f"{path} is missing: make keys with `isthmus party init`, or restore them from the backup"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SecretsError(f"{path} cannot be read: {error}") from error
-    body = "".join(line.strip() for line in lines if not line.startswith("#"))
-    if is_sealed(body):
-        key = open_key(body, path, passphrase)
-    elif passphrase is not None:
-        raise SecretsError(
-            f"{path} is not sealed, though the settings name a passphrase: seal it with `isthmus party protect`"
-        )
-    else:
-        key = _parse(body, path)
-    if len(key) != KEY_BYTES:
-        raise SecretsError(f"{path} holds {len(key)} bytes instead of {KEY_BYTES}: it is damaged")
-    return key, UNSAFE_MARK in lines
-
-
-def _parse(body: str, path: Path) -> bytes:
-    try:
-        return bytes.fromhex(body)
-    except ValueError:
-        raise SecretsError(f"{path} is damaged: it should hold {2 * KEY_BYTES} hexadecimal digits") from None
-
-
 __all__ = [
     "KeyPair",
     "OwnKeys",
     "SecretsError",
     "add_pair",
+    "add_storage",
     "create_secrets",
     "erase_pairs",
+    "erase_storage",
     "load_keys",
     "protect_keys",
 ]

@@ -85,7 +85,7 @@ def load_features(
     # Before anything is written: who is gone must be known, not guessed.
     gone = sorted(set(_known(party)) - set(keys)) if delete_missing else []
     as_of_ms = time.time_ns() // 1_000_000
-    writer = _Writer(party, topic, partitions)
+    writer = FeatureWriter(party, topic, partitions)
     for start in range(0, len(keys), PIECE_ROWS):
         piece = slice(start, start + PIECE_ROWS)
         for person, record in zip(keys[piece], _records(table, piece, as_of_ms), strict=True):
@@ -125,7 +125,7 @@ def _plain(row: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(None if number != number else number for number in numbers)
 
 
-class _Writer:
+class FeatureWriter:
     """Seals and sends; no record is lost without an error."""
 
     def __init__(self, party: Party, topic: str, partitions: int) -> None:

@@ -36,7 +36,8 @@ class SealedRecord(Record):
     payload: bytes
     manifest: bytes = b""
     #: Between parties a stream has epochs, from 1 on, each with a key of its own; the first chunk of an epoch's first
-    #: record carries it, by HPKE (RFC 9180) for the receiver. 0 in envelopes to oneself.
+    #: record carries it, by HPKE (RFC 9180) for the receiver. To oneself:
+    #: the generation of the storage key, from 0 on.
     epoch: int = 0
     wrapped_key: bytes = b""
 

@@ -23,6 +23,7 @@ from producers.audit_trail import AuditError
 from producers.job_client import JobError
 from producers.spec import DemoDataError, SpecError
 from producers.topic_reader import BrokerUnavailableError
+from streams.engine.storage_seal import SealError
 
 REFUSED, WRONG_SPEC, NO_BROKER = 1, 2, 3
 
@@ -62,5 +63,5 @@ def reported() -> Iterator[None]:
         raise CommandError(str(error), NO_BROKER) from error
     except KafkaException as error:
         raise CommandError(f"the broker refused: {error.args[0].str()}", NO_BROKER) from error
-    except (JobError, ObjectStoreError, AuditError) as error:
+    except (JobError, ObjectStoreError, AuditError, SealError) as error:
         raise CommandError(str(error)) from error

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import click
 
+from consumers.party import open_party
 from consumers.supervisor import run_supervisor
 from infra.access import OPERATOR
-from infra.connection import is_protected, read_certificates
+from infra.connection import connect_as, is_protected, read_certificates
 from infra.party_secrets import load_secrets
 from infra.passphrase import KeySettings, read_passphrase
-from infra.secrets import create_secrets, protect_keys
+from infra.secrets import add_storage, create_secrets, erase_storage, protect_keys
 from infra.settings import FILE_NAME, check_settings, load_settings, save_settings
 from infra.topics import party_topics
 from producers.commands.errors import CommandError
 from producers.commands.options import home_option, open_client
 from producers.job_view import describe
+from producers.lag import measure_lag
 from producers.leaks import ACCEPTED
 from producers.topic_reader import check_topics, connection_of
 from schemas.jobs import Leak
@@ -95,6 +99,50 @@ def protect(former_env: str | None, former_command: str | None, home: Path) -> N
     protect_keys(settings.home, settings.party, read_passphrase(former), passphrase)
     state = "sealed with the passphrase" if passphrase is not None else "not sealed any more"
     click.echo(f"the key files in {settings.home / 'keys'} are {state}")
+
+
+@party.command()
+@home_option
+def rekey(home: Path) -> None:
+    """Make a new storage key: what the party writes from its next start on rests under it, states are sealed anew."""
+    settings = load_settings(home)
+    keys = add_storage(settings.home, settings.party, read_passphrase(settings.keys))
+    click.echo(f"made generation {max(keys.storage)} of the storage key of {settings.party}; save it with the others")
+    click.echo(
+        "next: start its processes again, all of them, on every machine with a copy of this home: each seals its"
+    )
+    click.echo("states and their objects anew. Then `isthmus party erase` deletes the former key")
+
+
+@party.command()
+@home_option
+def erase(home: Path) -> None:
+    """Delete former storage keys when nothing rests under them; features are sealed anew before."""
+    from producers.storage_sweep import count_former, reseal_features
+
+    party = open_party(home)
+    former = len(party.secrets.keys.storage) - 1
+    if not former:
+        raise CommandError(f"{party.name} has one storage key: make the next one with `isthmus party rekey`")
+    behind = {lag.stage: lag.behind for lag in measure_lag(partial(connect_as, party.settings), party.name)}
+    if waiting := {stage: count for stage, count in behind.items() if count}:
+        raise CommandError(
+            f"records wait that may be sealed under a former key: {_counts(waiting)}. Try again when `isthmus lag` "
+            "says that nothing waits"
+        )
+    count = reseal_features(party, lambda done: None)
+    if left := count_former(party):
+        raise CommandError(
+            f"states still rest under a former key: {_counts(left)}. Start the party's processes again, all of them; "
+            "they seal anew what they are given"
+        )
+    erase_storage(party.settings.home, party.secrets.keys)
+    click.echo(f"sealed {count} features anew and deleted {former} former storage keys of {party.name}")
+    click.echo("objects that no state refers to any more, and copies of the files elsewhere, are yours to delete")
+
+
+def _counts(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} at {name}" for name, count in sorted(found.items()))
 
 
 @party.command()

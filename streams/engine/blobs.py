@@ -37,15 +37,19 @@ class SealedBlobs:
 
     def load(self, blob: Blob) -> bytes:
         """The content of a blob that was decoded from a record."""
+        newest, *former = self._keyring.blob_names(blob.sha256)
         try:
-            stored = self._store.get(self._keyring.blob_name(blob.sha256))
+            # It rests under the newest generation of the storage key, unless that was made after it was stored.
+            name = next((name for name in former if not self._store.has(newest) and self._store.has(name)), newest)
+            stored = self._store.get(name)
         except Exception as error:
             raise StorageError(f"fetching a blob of {blob.size:,} bytes: {error}") from error
         try:
             content = self._keyring.open_blob(blob.sha256, stored)
         except SealError as error:
             raise StorageError(f"a blob of {blob.size:,} bytes: {error}") from error
-        self._remember(blob.sha256)
+        if name == newest:
+            self._remember(blob.sha256)
         return content
 
     def _remember(self, sha256: bytes) -> None:

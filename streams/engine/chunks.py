@@ -72,8 +72,10 @@ def add_chunk(
     """
     if not 1 <= envelope.chunk_count <= MAX_CHUNKS:
         raise ChunkError(f"a record in {envelope.chunk_count} chunks; the limit is {MAX_CHUNKS}")
-    if envelope.chunk_count == 1 and envelope.sender == envelope.receiver:
-        return Arrival(), piece
+    if envelope.sender == envelope.receiver:
+        if envelope.chunk_count == 1:
+            return Arrival(), piece
+        epoch = EpochKey(envelope.epoch)
     pieces = (*arrival.pieces, piece)
     if len(pieces) < envelope.chunk_count:
         return Arrival(pieces), None

@@ -184,7 +184,9 @@ class JoinLoop:
         is_done = any(each.scores.verdicts or now_ms - each.since_ms >= ARRIVALS_MS for each in drafts)
         if is_done:
             self._commit(drafts)
-        if not self._drafts and (sprawling := [each for each in self._slices.values() if each.log.is_sprawling]):
+        if not self._drafts and (
+            sprawling := [each for each in self._slices.values() if each.log.is_sprawling or each.is_stale]
+        ):
             self._commit([JoinDraft(each, now_ms, is_rewrite=True) for each in sprawling])
         return is_done
 

@@ -43,6 +43,8 @@ class JoinSlice:
     #: Next input position for every input partition; None where nothing was ever committed.
     positions: dict[TopicPartition, int | None]
     log: DeltaLog
+    #: Whether some of it rests under a former generation of the storage key.
+    is_stale: bool = False
 
     @property
     def places(self) -> frozenset[TopicPartition]:
@@ -79,6 +81,7 @@ class JoinDraft:
     def apply(self, change: Change, now_ms: int) -> None:
         """The transaction was committed."""
         self.base.log.apply(self.scores, change, now_ms)
+        self.base.is_stale = self.base.is_stale and not self.is_rewrite
         self.base.positions.update(self.positions)
 
 
@@ -111,7 +114,8 @@ class JoinStateLog:
         Raises `UnreadableStateError`, and `TornTransactionError` when the two are not of the same transaction.
         """
         latest = dict(entries)
-        deltas = [self._read(partition, key, value) for key, value in latest.items() if value is not None]
+        read = [self._read(partition, key, value) for key, value in latest.items() if value is not None]
+        deltas = [delta for delta, _ in read]
         told: dict[str, int] = {}
         if deltas:
             newest = max(deltas, key=lambda delta: delta.sequence)
@@ -119,17 +123,19 @@ class JoinStateLog:
         for place, position in committed.items():
             if told.get(place.topic) != position:
                 raise TornTransactionError(self._tear(place, position, told.get(place.topic)))
-        return JoinSlice(partition, dict(committed), DeltaLog.restore(self._rules, deltas, now_ms))
+        is_stale = not all(is_newest for _, is_newest in read)
+        return JoinSlice(partition, dict(committed), DeltaLog.restore(self._rules, deltas, now_ms), is_stale)
 
-    def _read(self, partition: int, key: bytes, value: bytes) -> JoinDelta:
+    def _read(self, partition: int, key: bytes, value: bytes) -> tuple[JoinDelta, bool]:
         where = f"{self.topic}[{partition}], key {key.decode(errors='replace')!r}"
         try:
-            record = decode(self._keyring.open_state(self.topic, partition, key, value))
+            plaintext, is_newest = self._keyring.unseal_state(self.topic, partition, key, value)
+            record = decode(plaintext)
         except (SealError, DecodeError) as error:
             raise UnreadableStateError(f"{where}: {error}") from error
         if not isinstance(record, JoinDelta) or delta_key(record.sequence) != key:
             raise UnreadableStateError(f"{where} holds a {type(record).__name__} of another place")
-        return record
+        return record, is_newest
 
     def _tear(self, place: TopicPartition, committed: int | None, told: int | None) -> str:
         return (

@@ -1,6 +1,7 @@
 """The exactly-once loop.
 
-    turn:   1. poll            lost partitions: their slices are forgotten; gained ones: their slices are restored
+    turn:   1. poll            lost partitions: their slices are forgotten; gained ones: their slices are restored, and
+                               sealed anew if they rest under a former generation of the storage key
             2. compute         decode, open, step; blobs are stored; all of it into drafts, off the poll thread
             3. transaction     begin, outputs, states, checkpoints, group positions, commit
             4. timers          due ones are written to the own command topic, in a transaction of their own
@@ -22,11 +23,21 @@ from dataclasses import dataclass
 from functools import partial
 
 from streams.engine import failpoints
+from streams.engine.blobs import SealedBlobs
 from streams.engine.dead_letter import UndeliverableError, make_dead_letter
 from streams.engine.errors import LogUnavailableError, SlotTakenError
 from streams.engine.intake import Intake
 from streams.engine.outbox import Outbox
-from streams.engine.ports import Clock, InputRecord, Log, NotYetError, OutputRecord, TopicPartition, Worker
+from streams.engine.ports import (
+    Clock,
+    InputRecord,
+    Log,
+    NotYetError,
+    OutputRecord,
+    StorageError,
+    TopicPartition,
+    Worker,
+)
 from streams.engine.slices import Draft, Slice
 from streams.engine.state_log import StateLog
 from streams.engine.stepper import Stepper
@@ -60,6 +71,7 @@ class LoopParts:
     stepper: Stepper
     outbox: Outbox
     state_log: StateLog
+    blobs: SealedBlobs
     clock: Clock
     worker: Worker
     poll_records: int = POLL_RECORDS
@@ -83,6 +95,9 @@ class Loop:
         # A slice that is restored now begins at its committed positions; what was fetched before that is not for it.
         records = [record for record in polled.records if record.partition in self._slices]
         restored = self._restore_missing()
+        if not self._reseal():
+            # What was polled is polled again.
+            return True
         if records:
             failpoints.reach(failpoints.AFTER_POLL)
             self._process(records)
@@ -224,6 +239,29 @@ class Loop:
                 self._parts.transactor.renew()
                 self._slices.clear()
         return False
+
+    def _reseal(self) -> bool:
+        """Bring what was restored under the newest generation of the storage key, in a transaction of its own.
+
+        Before anything else is done with it: the draft has the state as it was restored. False when it was aborted.
+        """
+        drafts: list[Draft] = []
+        for each in self._slices.values():
+            if each.stale:
+                make = partial(self._parts.state_log.reseal, each, self._parts.blobs)
+                try:
+                    drafts.append(self._parts.worker.run(make, self._log.keep_alive))
+                except StorageError as error:
+                    # It rests as it did; the next process that is given the partition tries again.
+                    _log.warning("%s: %s is not sealed anew: %s", self._parts.topics.stage, each.partition, error)
+                    each.stale = {}
+        if not drafts:
+            return True
+        if not self._commit(drafts):
+            return False
+        for draft in drafts:
+            _log.info("%s[%d]: %d sealed anew", self._parts.topics.state, draft.base.partition, len(draft.outputs))
+        return True
 
     # --- 4. timers ---
 

@@ -32,8 +32,8 @@ class MessageSeal:
 
     def seal(self, record: Record, receiver: str, topic: str, partition: int) -> bytes:
         """The record for `receiver`, at this place only. Raises `SealError` when there is no key for the receiver."""
-        nonce, mark = os.urandom(NONCE_BYTES), self._keyring.mark_for(receiver)
-        header = join_fields(self._keyring.manifest(mark), self._party, receiver, topic, partition)
+        nonce, mark = os.urandom(NONCE_BYTES), self._keyring.message_mark(receiver)
+        header = join_fields(self._manifest(self._party, receiver, mark), self._party, receiver, topic, partition)
         payload = self._cipher(self._party, receiver, mark).encrypt(nonce, encode(record), header)
         return encode(SealedMessage(self._party, receiver, nonce, payload, mark))
 
@@ -45,7 +45,7 @@ class MessageSeal:
         assert isinstance(message, SealedMessage)
         if message.receiver != self._party:
             raise SealError(f"a message for {message.receiver!r}, not for {self._party!r}")
-        manifest = self._keyring.manifest(message.manifest)
+        manifest = self._manifest(message.sender, message.receiver, message.manifest)
         header = join_fields(manifest, message.sender, message.receiver, topic, partition)
         try:
             cipher = self._cipher(message.sender, message.receiver, message.manifest)
@@ -56,6 +56,9 @@ class MessageSeal:
             ) from error
         check_footprint(plain)
         return message.sender, decode(plain)
+
+    def _manifest(self, sender: str, receiver: str, mark: bytes) -> bytes:
+        return b"" if sender == receiver else self._keyring.manifest(mark)
 
 
 def _cipher(keyring: Keyring, purpose: str, sender: str, receiver: str, mark: bytes) -> AESGCMSIV:

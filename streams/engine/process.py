@@ -76,6 +76,7 @@ class StageProcess:
                 stepper=Stepper(machine, party, sealed, outbox, prepare),
                 outbox=outbox,
                 state_log=StateLog(topics.state, keyring),
+                blobs=sealed,
                 clock=clock,
                 worker=self._worker,
                 poll_records=poll_records,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cryptography.exceptions import InvalidTag
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from schemas.envelope import SealedRecord
 from streams import kem
-from streams.engine.agreement import KEY_BYTES, Agreement, describe_unknown
+from streams.engine.agreement import KEY_BYTES, Agreement, check_length, describe_unknown
 from streams.engine.storage_seal import SealError, StorageSeal, derive_key, join_fields
 
 __all__ = ["NO_EPOCH", "EpochKey", "Keyring", "SealError", "Stream", "join_fields", "stream_of"]
@@ -66,14 +66,18 @@ class Keyring(StorageSeal):
         *,
         others: Sequence[Agreement] = (),
         naming: Agreement | None = None,
+        storage: Mapping[int, bytes] | None = None,
     ) -> None:
         """What is sealed is sealed under `current`; what was sealed under `others` is opened as well.
 
         `naming` holds the keys for tokens of persons, which outlive the others (by default the same).
-        `storage_secret` is known to this party only. Raises `ValueError` for a key of another length or of low order;
-        the text names the party.
+        `storage_secret` is known to this party only, and for ever: pseudonyms and keys of epochs come of it. `storage`
+        has the generations of the key under which things rest (by default one, the same). Raises `ValueError` for a key
+        of another length or of low order; the text names the party.
         """
-        super().__init__(party, storage_secret)
+        super().__init__(party, storage or {1: storage_secret})
+        check_length(party, "storage secret", storage_secret)
+        self._storage_secret = storage_secret
         self._current = current
         self._agreements = {agreement.mark: agreement for agreement in (*others, current)}
         self._shares = {mark: agreement.share(party) for mark, agreement in self._agreements.items()}
@@ -93,6 +97,10 @@ class Keyring(StorageSeal):
         """The digest of the manifest in force."""
         return self._current.manifest
 
+    def epoch_for(self, stream: Stream) -> EpochKey:
+        """Which epoch a record is of that begins none: to oneself the generation of the storage key, less one."""
+        return EpochKey(self.storage_generation - 1) if stream.sender == stream.receiver else NO_EPOCH
+
     def mark_for(self, receiver: str) -> bytes:
         """The mark of the manifest in force; records to oneself have none, and open for ever."""
         return b"" if receiver == self.party else self._current.mark
@@ -105,6 +113,7 @@ class Keyring(StorageSeal):
         `mark` is that of the chunks, where they came from a peer.
         """
         mark = self.mark_for(stream.receiver) if mark is None else mark
+        epoch = epoch if epoch is not NO_EPOCH else self.epoch_for(stream)
         return hmac.digest(self._stream_keys(stream, mark, epoch)[1], encoding, "sha256")
 
     def seal(
@@ -120,6 +129,7 @@ class Keyring(StorageSeal):
         wrapped_key: bytes = b"",
     ) -> SealedRecord:
         """The envelope of a record or a chunk of one. Raises `SealError` when there is no key for the receiver."""
+        epoch = epoch if epoch is not NO_EPOCH else self.epoch_for(stream)
         bare = SealedRecord(
             sender=stream.sender,
             receiver=stream.receiver,
@@ -141,6 +151,7 @@ class Keyring(StorageSeal):
     def open(self, envelope: SealedRecord, epoch: EpochKey = NO_EPOCH) -> bytes:
         """The plaintext of the record or chunk. Raises `SealError`."""
         stream = stream_of(envelope)
+        epoch = epoch if stream.sender != stream.receiver else EpochKey(envelope.epoch)
         try:
             cipher = self._stream_keys(stream, envelope.manifest, epoch)[0]
             return cipher.decrypt(_nonce(envelope), envelope.payload, self._header(envelope))
@@ -154,7 +165,7 @@ class Keyring(StorageSeal):
     def stream_secret(self, stream: Stream, mark: bytes, epoch: EpochKey) -> bytes:
         """What opens the records of one epoch of a stream, and nothing else. Raises `SealError`."""
         if stream.sender == stream.receiver == self.party:
-            secret, purpose = self._storage_secret, _OWN_RECORD
+            secret, purpose = self._layer_secret(epoch.number + 1), _OWN_RECORD
         else:
             # Both are 32 bytes, or the second is empty: no two pairs join to the same.
             secret, purpose = self._shared_with(stream.sender, stream.receiver, mark) + epoch.key, _RECORD
@@ -189,11 +200,17 @@ class Keyring(StorageSeal):
 
     # --- messages outside jobs ---
 
+    def message_mark(self, receiver: str) -> bytes:
+        """What a message says of its key: the manifest in force; to oneself the generation of the storage key."""
+        if receiver != self.party:
+            return self._current.mark
+        return bytes([self.storage_generation - 1]) if self.storage_generation > 1 else b""
+
     def message_cipher(self, sender: str, receiver: str, purpose: str, mark: bytes) -> AESGCMSIV:
         """The cipher of messages from `sender` to `receiver`, one of which is this party. Raises `SealError`."""
         info = _MESSAGE + join_fields(sender, receiver, purpose)
         if sender == receiver == self.party:
-            return AESGCMSIV(derive_key(self._storage_secret, info))
+            return AESGCMSIV(derive_key(self._layer_secret(int.from_bytes(mark, "big") + 1), info))
         return AESGCMSIV(derive_key(self._shared_with(sender, receiver, mark), info))
 
     def token_key(self, guest: str, host: str) -> bytes:

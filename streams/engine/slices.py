@@ -21,6 +21,8 @@ class Slice:
         self.partition = partition
         #: Next input position for every input partition; None where nothing was ever committed.
         self.positions = dict(positions)
+        #: Keys and contents of the state topic that rest under a former generation of the storage key.
+        self.stale: dict[bytes, bytes] = {}
         self.jobs: dict[str, Job] = {}
         #: The jobs with timers that are yet to be sent, and when the first of each is due.
         self._due_at_ms: dict[str, int] = {}
@@ -37,6 +39,8 @@ class Slice:
         for job in draft.jobs.values():
             self._put(job)
         self.positions.update(draft.positions)
+        if draft.is_resealing:
+            self.stale = {}
 
     def next_due_ms(self) -> int | None:
         """When the next timer of the slice is due."""
@@ -64,6 +68,8 @@ class Draft:
         self.jobs: dict[str, Job] = {}
         self.positions: dict[TopicPartition, int] = {}
         self.outputs: list[OutputRecord] = []
+        #: Whether it writes again what was stale, and nothing else.
+        self.is_resealing = False
 
     def job(self, job_id: str) -> Job:
         """The job as it is after the steps of this draft."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from schemas.codec import DecodeError, decode, encode
+from schemas.conversion import blob_walker
 from schemas.engine_states import EngineCheckpoint, EngineChunk, EngineJob, EngineStream, EngineTimer
-from schemas.record import Record
+from schemas.record import Blob, Record
+from streams.engine.blobs import SealedBlobs
 from streams.engine.chunks import Arrival
 from streams.engine.epochs import Sending
 from streams.engine.errors import TornTransactionError, UnreadableStateError
@@ -81,13 +83,14 @@ class StateLog:
         seen to join a later one.
         """
         latest = dict(entries)
+        stale: dict[bytes, bytes] = {}
         jobs: dict[str, EngineJob] = {}
         chunks: dict[bytes, bytes] = {}
         checkpoints: dict[str, int] = {}
         for key, value in latest.items():
             if value is None:
                 continue
-            match self._read(partition, key, value):
+            match self._read(partition, key, value, stale):
                 case EngineJob() as job:
                     jobs[job.job_id] = job
                 case EngineChunk() as chunk:
@@ -99,11 +102,31 @@ class StateLog:
         for place, position in committed.items():
             if checkpoints.get(place.topic) != position:
                 raise TornTransactionError(self._tear(place, position, checkpoints.get(place.topic)))
-        return Slice(partition, committed, (self._to_job(partition, job, chunks) for job in jobs.values()))
+        found = Slice(partition, committed, (self._to_job(partition, job, chunks) for job in jobs.values()))
+        found.stale = stale
+        return found
 
-    def _read(self, partition: int, key: bytes, value: bytes) -> Record:
+    def reseal(self, base: Slice, blobs: SealedBlobs) -> Draft:
+        """What brings all that is stale under the newest generation of the storage key; blobs are stored at once.
+
+        Nothing of the state changes: the draft is for a transaction of its own. Raises `StorageError`.
+        """
+        draft = Draft(base)
+        draft.is_resealing = True
+        for key, plaintext in base.stale.items():
+            record = decode(plaintext, blobs.load)
+            if isinstance(record, EngineJob):
+                blobs.put_all(_all_blobs(record, blobs))
+            sealed = self._keyring.seal_state(self.topic, base.partition, key, plaintext)
+            draft.outputs.append(OutputRecord(self.topic, base.partition, key, sealed))
+        return draft
+
+    def _read(self, partition: int, key: bytes, value: bytes, stale: dict[bytes, bytes]) -> Record:
         try:
-            return decode(self._keyring.open_state(self.topic, partition, key, value))
+            plaintext, is_newest = self._keyring.unseal_state(self.topic, partition, key, value)
+            if not is_newest:
+                stale[key] = plaintext
+            return decode(plaintext)
         except (SealError, DecodeError) as error:
             raise UnreadableStateError(f"{self._where(partition, key)}: {error}") from error
 
@@ -164,6 +187,17 @@ def chunk_key(job_id: str, peer: Peer, sequence: int, index: int) -> bytes:
 def position_key(topic: str) -> bytes:
     """The key of an input topic's checkpoint."""
     return f"position/{topic}".encode()
+
+
+def _all_blobs(job: EngineJob, blobs: SealedBlobs) -> Iterator[Blob]:
+    """Those that the job's state refers to, and the one that it is in itself."""
+    encoding = job.machine
+    if job.machine_blob is not None:
+        yield job.machine_blob
+        encoding = job.machine_blob.content
+    state = decode(encoding, blobs.load) if encoding else job
+    if (walk := blob_walker(type(state))) is not None:
+        yield from walk(state)
 
 
 def _received(peer: Peer, progress: Progress, epoch: EpochKey) -> EngineStream:

@@ -19,7 +19,7 @@ from producers.demo_parties import DemoOptions, make_spec
 from producers.spec import mapping_of
 
 DEADLINE_SECONDS = 300
-SECRET_FILES = ("master.secret", "party.key", "kem.key", "signing.key")
+SECRET_FILES = ("master.secret", "storage.secret", "party.key", "kem.key", "signing.key")
 COUNTS = ("signed", "countersigned_by_peer", "countersigned_by_us")
 
 pytestmark = pytest.mark.timeout(900)
@@ -124,8 +124,13 @@ def test_two_parties_decide_train_and_keep_their_halves(homes: tuple[str, str], 
             _isthmus("job", "report", job_id, "-o", str(page), "--home", home)
             assert page.read_text(encoding="utf-8").count("<svg") == charts
 
+        _isthmus("party", "rekey", "--home", guest)
+        refused = _isthmus("party", "erase", "--home", guest, code=1)
+        assert "states still rest under a former key" in refused and f"vfl.train.state.{Path(guest).name}.v1" in refused
+
         listed = _isthmus("job", "list", "--home", guest)
         assert [line.split()[0] for line in listed.splitlines()] == [declined, again, job_id]
+    _await_erased(guest)
 
 
 def _compare_what_crossed(job_id: str, guest: str, host: str, folder: Path) -> None:
@@ -179,7 +184,7 @@ def _execute_again(job_id: str, home: str, signed: tuple[str, ...], folder: Path
     other = folder / "other.csv"
     other.write_text("\n".join([lines[0], *reversed(lines[1:])]) + "\n", encoding="utf-8")
     found = json.loads(_isthmus(*replay, str(other), code=1))
-    assert found["difference"]["detail"].endswith("stage job is not what the protocol sends"), "the fingerprint differs"
+    assert found["difference"]["detail"].endswith("is not what the protocol sends"), "the fingerprint differs"
     whole = revealed.read_bytes()
     (folder / "cut.bin").write_bytes(whole[:-7])
     assert "ends within a record" in _isthmus("audit", "replay", str(folder / "cut.bin"), "--table", str(table), code=1)
@@ -187,6 +192,20 @@ def _execute_again(job_id: str, home: str, signed: tuple[str, ...], folder: Path
     key = {name: (Path(home) / "keys" / name).read_text(encoding="ascii").split()[-1] for name in SECRET_FILES}
     for name, digits in key.items():
         assert bytes.fromhex(digits) not in whole, f"{name} was revealed"
+
+
+def _await_erased(home: str) -> None:
+    """Processes that start after a new storage key was made seal their states anew; then the former key can go."""
+    command = [sys.executable, "-m", "producers.cli", "party", "erase", "--home", home]
+    told = ""
+    with _processes(home):
+        for _ in range(60):
+            done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False)
+            told = done.stdout + done.stderr
+            if done.returncode == 0:
+                break
+    assert "deleted 1 former storage keys" in told, told
+    assert sorted(path.name for path in (Path(home) / "keys").glob("storage*")) == ["storage-2.secret"]
 
 
 def _await_signed(job_id: str, home: str) -> None:

@@ -306,7 +306,7 @@ def test_former_keys_are_deleted_when_nothing_needs_them_and_what_was_recorded_s
     assert erase(NOW + timedelta(hours=3)) == 1
     assert former not in globex.keys.pairs
     assert sorted(each.name for each in (globex.home / "keys").iterdir()) == [
-        "kem-2.key", "master.secret", "party-2.key", "signing-2.key",
+        "kem-2.key", "master.secret", "party-2.key", "signing-2.key", "storage.secret",
     ]  # fmt: skip
     # A thief of all that is left, with the clock set back: the manifest is there, the keys are not.
     with pytest.raises(SealError):

@@ -12,7 +12,7 @@ from infra.secrets import SecretsError, add_pair, create_secrets, load_keys, pro
 from infra.settings import SettingsError, load_settings, save_settings
 
 WORDS = b"correct horse battery staple"
-NAMES = ("party.key", "signing.key", "master.secret")
+NAMES = ("party.key", "signing.key", "master.secret", "storage.secret")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Path:
 
 def test_sealed_files_give_the_keys_to_whoever_has_the_passphrase_and_hold_none_in_clear(home: Path) -> None:
     keys = load_keys(home, "acme", WORDS)
-    secrets = (keys.newest.private_key, keys.newest.signing_key, keys.master_secret)
+    secrets = (keys.newest.private_key, keys.newest.signing_key, keys.master_secret, keys.storage[1])
     for name, secret in zip(NAMES, secrets, strict=True):
         content = (home / "keys" / name).read_bytes()
         assert secret.hex().encode() not in content

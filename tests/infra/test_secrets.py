@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.secrets import SecretsError, add_pair, create_secrets, load_keys
+from infra.secrets import SecretsError, add_pair, add_storage, create_secrets, erase_storage, load_keys
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def test_all_keys_are_drawn(home: Path, tmp_path: Path) -> None:
 
 
 def test_secret_files_are_for_their_owner_only(home: Path) -> None:
-    for name in ("party.key", "kem.key", "signing.key", "master.secret"):
+    for name in ("party.key", "kem.key", "signing.key", "storage.secret", "master.secret"):
         assert stat.S_IMODE((home / "keys" / name).stat().st_mode) == 0o600
     assert stat.S_IMODE((home / "keys").stat().st_mode) == 0o700
 
 
-@pytest.mark.parametrize("name", ["party.key", "kem.key", "signing.key", "master.secret"])
+@pytest.mark.parametrize("name", ["party.key", "kem.key", "signing.key", "storage.secret", "master.secret"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
 def test_a_secret_that_others_may_read_or_write_is_refused(home: Path, name: str, mode: int) -> None:
     path = home / "keys" / name
@@ -55,8 +55,14 @@ def test_no_key_shows_in_texts(home: Path) -> None:
 
 def test_purposes_get_unrelated_secrets(home: Path) -> None:
     secrets = load_keys(home, "acme")
-    derived = {secrets.storage_secret, secrets.derive("fingerprint"), secrets.master_secret, secrets.naming_key}
-    assert len({*derived, secrets.newest.private_key}) == 5
+    derived = {
+        secrets.storage[1],
+        secrets.storage_secret,
+        secrets.derive("fingerprint"),
+        secrets.master_secret,
+        secrets.naming_key,
+    }
+    assert len({*derived, secrets.newest.private_key}) == 6
     assert secrets.storage_secret == load_keys(home, "acme").storage_secret
 
 
@@ -91,6 +97,30 @@ def test_new_keys_come_beside_the_old_ones(home: Path) -> None:
     assert after.pair_with(bytes(32)) is None
     for name in ("party-2.key", "signing-2.key"):
         assert stat.S_IMODE((home / "keys" / name).stat().st_mode) == 0o600
+
+
+def test_a_new_storage_key_comes_beside_the_former_ones_until_they_are_erased(home: Path) -> None:
+    before = load_keys(home, "acme")
+    assert list(before.storage) == [1]
+    (home / "keys" / "storage-2.secret.4711").write_text("half a k")
+    after = add_storage(home, "acme")
+    assert after.storage[1] == before.storage[1] != after.storage[2]
+    assert (after.master_secret, after.storage_secret) == (before.master_secret, before.storage_secret)
+    assert stat.S_IMODE((home / "keys" / "storage-2.secret").stat().st_mode) == 0o600
+    third = add_storage(home, "acme")
+    assert erase_storage(home, third) == 2
+    assert load_keys(home, "acme").storage == {3: third.storage[3]}
+    assert list(add_storage(home, "acme").storage) == [3, 4]
+
+
+def test_a_storage_key_that_is_missing_or_open_to_others_is_told(home: Path) -> None:
+    path = home / "keys" / "storage.secret"
+    path.chmod(0o640)
+    with pytest.raises(SecretsError, match=r"storage\.secret can be read or changed by other users"):
+        load_keys(home, "acme")
+    path.unlink()
+    with pytest.raises(SecretsError, match=r"storage\.secret is missing"):
+        load_keys(home, "acme")
 
 
 def test_new_keys_that_a_crash_cut_short_do_not_count_and_are_made_again(home: Path) -> None:

@@ -45,7 +45,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_new_home_has_settings_and_private_keys(home: str) -> None:
     assert load_settings(Path(home)).peers == ("shop",)
-    for name in ("party.key", "kem.key", "signing.key", "master.secret"):
+    for name in ("party.key", "kem.key", "signing.key", "storage.secret", "master.secret"):
         assert (Path(home) / "keys" / name).stat().st_mode & 0o077 == 0
 
 
@@ -160,7 +160,7 @@ def test_a_federation_comes_about_by_four_commands_that_each_say_what_is_next(ho
     assert len(fingerprints[0]) == 2
     assert fingerprints[0] == fingerprints[1]
     for each in (home, shop):
-        for name in ("party.key", "kem.key", "signing.key", "master.secret"):
+        for name in ("party.key", "kem.key", "signing.key", "storage.secret", "master.secret"):
             secret = (Path(each) / "keys" / name).read_text(encoding="ascii").strip()
             assert secret not in "".join(texts)
 

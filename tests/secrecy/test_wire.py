@@ -179,6 +179,7 @@ def _canaries(run: Run, house: House) -> Iterator[Canary]:
     yield from secret(f"{who}'s naming key", secrets.keys.naming_key)
     yield from secret(f"{who}'s master secret", secrets.master_secret)
     yield from secret(f"{who}'s storage secret", secrets.storage_secret)
+    yield from secret(f"{who}'s storage key", secrets.keys.storage[1])
     yield from secret(f"{who}'s fingerprint key", secrets.derive("fingerprint"))
     yield from secret(f"{who}'s job seed", job_seed(secrets.master_secret, run.job_id))
     for prime in _primes(run, house):

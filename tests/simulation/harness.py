@@ -443,8 +443,10 @@ def seal_in_epoch(
 class MemoKeyring(Keyring):
     """Seals and opens equal bytes once: it is a function, too."""
 
-    def __init__(self, party: str, current: Agreement, storage_secret: bytes) -> None:
-        super().__init__(party, current, storage_secret)
+    def __init__(
+        self, party: str, current: Agreement, storage_secret: bytes, storage: Mapping[int, bytes] | None = None
+    ) -> None:
+        super().__init__(party, current, storage_secret, storage=storage)
         self._sealed: dict[tuple[object, ...], SealedRecord] = {}
         self._opened: dict[tuple[SealedRecord, EpochKey], bytes] = {}
         self._unwrapped: dict[SealedRecord, bytes] = {}

@@ -347,7 +347,7 @@ class TrustingStateLog(JoinStateLog):
         now_ms: int,
     ) -> JoinSlice:
         kept = list(entries)
-        found = [self._read(partition, key, value) for key, value in dict(kept).items() if value is not None]
+        found = [self._read(partition, key, value)[0] for key, value in dict(kept).items() if value is not None]
         newest: JoinDelta | None = max(found, key=lambda delta: delta.sequence, default=None)
         told = {each.topic: each.next_position for each in newest.positions} if newest is not None else {}
         restored = super().restore(partition, kept, {p: told.get(p.topic) for p in committed}, now_ms)
