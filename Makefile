@@ -5,7 +5,7 @@ UV ?= uv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 #: The layers that need no broker, no network and no second process.
-PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz
+PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks
 #: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
 WORKERS ?= 2
 

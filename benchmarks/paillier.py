@@ -1,88 +1,131 @@
-"""Paillier operations a second at 2048 bits, beside python-paillier (with gmpy2) on one core in the same run."""
+"""Paillier at 2048 and 3072 bits, beside python-paillier, HEU, fate_utils and IPCL, each on one core in the same run.
+
+A ratio is the rival's processor seconds over ours: above 1, Isthmus is faster. `ratios` is of the path that a party
+runs here, native if there is one; `ratios_gmpy2` is of the path that needs no more than wheels.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
 
-import numpy as np
-from phe import paillier as phe_paillier
+from benchmarks.rivals.environments import NotInstalledError, measure, run_program
+from benchmarks.rivals.workload import UNITS
 
-from benchmarks._timing import seconds_per_item
-from streams.kernels import phe_adapter
-from streams.kernels.entropy import Draws, prf
-from streams.kernels.multiexp import weighted_products
-from streams.kernels.paillier import (
-    OwnerEncryptor,
-    Refresher,
-    add,
-    decrypt_many,
-    generate_keys,
-    scale,
-    textbook_residues,
+SIZES: Final = (2048, 3072)
+PATHS: Final = ("gmpy2", "native")
+
+#: Column of a row, the rival whose environment runs it, its program and the arguments after the key size.
+RIVALS: Final = (
+    ("heu_zpaillier", "heu", "heu", ("ZPaillier",)),
+    ("heu_ou", "heu", "heu", ("OU",)),
+    ("fate_utils", "fate", "fate", ()),
+    ("ipcl", "ipcl", "ipcl", ()),
 )
 
-BITS = 2048
-SEED = bytes(range(32))
+#: Operations that rivals have under another name: HEU draws randomisers as `djn` does, whoever encrypts.
+SAME_AS: Final = {"encrypt_owner_djn": "encrypt_owner", "encrypt_owner_djn448": "encrypt_owner"}
 
-#: The product X^T [[d]]: rows, features, bits of a weight with its sign.
-ROWS, FEATURES, WEIGHT_BITS = 1000, 4, 17
+#: Ratio, operation, rival; None stands for the fastest one.
+RATIOS: Final = (
+    ("encrypt_owner_vs_heu_zpaillier", "encrypt_owner", "heu_zpaillier"),
+    ("encrypt_owner_djn_vs_heu_zpaillier", "encrypt_owner_djn", "heu_zpaillier"),
+    ("encrypt_owner_djn448_vs_heu_zpaillier", "encrypt_owner_djn448", "heu_zpaillier"),
+    ("decrypt_vs_heu_zpaillier", "decrypt", "heu_zpaillier"),
+    ("decrypt_vs_ipcl", "decrypt", "ipcl"),
+    ("add_vs_heu_zpaillier", "add", "heu_zpaillier"),
+    ("matmul_vs_best_rival", "matmul", None),
+    ("histogram_vs_heu_zpaillier", "histogram", "heu_zpaillier"),
+    ("histogram_vs_heu_ou", "histogram", "heu_ou"),
+)
+
+#: Processor seconds by column and operation.
+Figures = dict[str, dict[str, float]]
 
 
 def run() -> dict[str, Any]:
-    """Operations a second of both libraries and their ratio; for the product, seconds."""
-    private = generate_keys(prf(SEED, "benchmark key"), BITS)
-    public = private.public
-    encryptor, refresher = OwnerEncryptor(private), Refresher(public, SEED)
-    phe_public, phe_private = phe_adapter.to_phe_public(public), phe_adapter.to_phe_private(private)
-    draws = Draws(prf(SEED, "benchmark draws"))
-
-    few = list(range(20))
-    many = list(range(ROWS))
-    ours = encryptor.encrypt_many(many, draws)
-    weights = np.random.default_rng(1).integers(-(1 << (WEIGHT_BITS - 1)), 1 << (WEIGHT_BITS - 1), (ROWS, FEATURES))
-    factor = (1 << 53) - 1
-    phe_few = [phe_public.encrypt(value) for value in few]
-    phe_many = [phe_adapter.to_phe_ciphertext(public, ciphertext) for ciphertext in ours]
-
-    def phe_product() -> list[phe_paillier.EncryptedNumber]:
-        # Every fourth row only, and one feature: the time is scaled up, it is linear in both.
-        return [
-            sum((c * int(w) for c, w in zip(phe_many[::4], column[::4], strict=True)), phe_public.encrypt(0))
-            for column in weights.T[:1]
+    """Rows of processor seconds, ratios, and what could not be measured."""
+    missing: dict[str, str] = {}
+    paths = [path for path in PATHS if path != "native" or importlib.util.find_spec("isthmus_native")]
+    if "native" not in paths:
+        missing["isthmus native"] = "isthmus_native is not installed: figures are of the gmpy2 path"
+    rows: list[dict[str, Any]] = []
+    notes: dict[str, str] = {}
+    result: dict[str, Any] = {}
+    for bits in SIZES:
+        figures = measure_all(bits, paths, missing, notes)
+        operations = {name: None for column in figures.values() for name in column}
+        rows += [
+            {"operation": name, "of": UNITS.get(name, "one ciphertext"), "bits": bits, "unit": "processor seconds"}
+            | {column: seconds.get(name) for column, seconds in figures.items()}
+            for name in operations
         ]
+        suffix = "" if bits == SIZES[0] else f"_{bits}"
+        workers = {path: two_workers(bits, path) for path in paths}
+        for key, path in (("ratios", paths[-1]), ("ratios_gmpy2", "gmpy2")):
+            result[key + suffix] = ratios(figures, f"isthmus_{path}") | {"two_workers": workers[path]}
+    return {"rows": rows, "ratios_path": paths[-1], **result, "notes": notes, "not_installed": missing}
 
-    per_second = {
-        "encrypt (own key)": (
-            seconds_per_item(lambda: encryptor.encrypt_many(many[:400], draws), 400),
-            seconds_per_item(lambda: [phe_public.encrypt(value) for value in few], len(few)),
-        ),
-        "decrypt": (
-            seconds_per_item(lambda: decrypt_many(private, ours[:50]), 50),
-            seconds_per_item(lambda: [phe_private.decrypt(c) for c in phe_few], len(few)),
-        ),
-        "add": (
-            seconds_per_item(lambda: [add(public, a, ours[0]) for a in ours], ROWS),
-            seconds_per_item(lambda: [a + phe_many[0] for a in phe_many], ROWS),
-        ),
-        "multiply by a 53-bit number": (
-            seconds_per_item(lambda: [scale(public, a, factor) for a in ours[:200]], 200),
-            seconds_per_item(lambda: [a * factor for a in phe_many[:200]], 200),
-        ),
-        "refresh toward the key owner": (
-            seconds_per_item(lambda: refresher.refresh_many(ours[:100], draws), 100),
-            # phe's obfuscate() does this to a number: r^n anew.
-            seconds_per_item(lambda: textbook_residues(public, 10, draws), 10),
-        ),
-        f"X^T [[d]], a row and feature, {WEIGHT_BITS} bits": (
-            seconds_per_item(lambda: weighted_products(ours, weights, public), ROWS * FEATURES),
-            seconds_per_item(phe_product, ROWS // 4),
-        ),
-    }
-    return {
-        "key bits": BITS,
-        "unit": "operations a second on one core",
-        "operations": {
-            name: {"isthmus": 1 / ours_s, "phe": 1 / phe_s, "ratio": phe_s / ours_s}
-            for name, (ours_s, phe_s) in per_second.items()
-        },
-    }
+
+def measure_all(bits: int, paths: list[str], missing: dict[str, str], notes: dict[str, str]) -> Figures:
+    """Every library's processor seconds at one key size; adds to `missing` and `notes`."""
+    reports: dict[str, dict[str, Any] | None] = {}
+    here = Path(sys.executable)
+    for path in paths:
+        reports[f"isthmus_{path}"] = run_program(here, "isthmus", str(bits), ISTHMUS_KERNEL=path)
+    try:
+        reports["phe"] = run_program(here, "python_paillier", str(bits))
+    except NotInstalledError as error:
+        missing[f"python_paillier {bits}"] = str(error)
+    for column, rival, program, arguments in RIVALS:
+        reports[column] = measure(rival, program, (str(bits), *arguments), missing)
+    found = {column: report for column, report in reports.items() if report is not None}
+    for column, report in found.items():
+        notes |= {f"{column} {name}": note for name, note in report["notes"].items()}
+    return {column: report["cpu_seconds"] for column, report in found.items()}
+
+
+def ratios(figures: Figures, own: str) -> dict[str, float | None]:
+    """Each rival's seconds over those of the column `own`; None where the rival was not measured."""
+    found: dict[str, float | None] = {}
+    for name, operation, rival in RATIOS:
+        rivals = [rival] if rival else [column for column in figures if not column.startswith("isthmus_")]
+        same = SAME_AS.get(operation, operation)
+        seconds = [figures[column][same] for column in rivals if same in figures.get(column, {})]
+        found[name] = round(min(seconds) / figures[own][operation], 3) if seconds else None
+    return found
+
+
+def two_workers(bits: int, path: str) -> float:
+    """How many times as many ciphertexts a second two processes encrypt as one alone, on the clock."""
+    best = {workers: max(_throughput(bits, path, workers) for _ in range(3)) for workers in (1, 2)}
+    return round(best[2] / best[1], 3)
+
+
+def _throughput(bits: int, path: str, workers: int) -> float:
+    command = [sys.executable, "-m", "benchmarks.rivals.isthmus", str(bits), "worker"]
+    variables = {**os.environ, "ISTHMUS_KERNEL": path}
+    processes = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
+        for _ in range(workers)
+    ]
+    for process in processes:
+        if process.stdout is None or process.stdout.readline().strip() != "ready":
+            raise RuntimeError("a worker ended before it began")
+    reports = []
+    # All wait for the line; only then is anything read, so that none starts later than it has to.
+    for process in processes:
+        if process.stdin is not None:
+            process.stdin.write("\n")
+            process.stdin.flush()
+    for process in processes:
+        output, _ = process.communicate()
+        reports.append(json.loads(output))
+    made: int = sum(report["ciphertexts"] for report in reports)
+    seconds: float = max(report["seconds"] for report in reports)
+    return made / seconds

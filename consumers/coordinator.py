@@ -24,6 +24,7 @@ def make_machine(party: Party) -> Machine:
         peers=party.keyring.peers,
         privacy=frozenset(profile.privacy),
         least_key_bits=profile.paillier_bits,
+        key_profile=profile.randomisers,
     )
 
 

@@ -21,6 +21,7 @@ from infra.public_keys import parse_kem_key, parse_sealing_key, parse_signing_ke
 from infra.strict_yaml import Strict
 from infra.topics import check_party_name
 from schemas.jobs import Privacy
+from schemas.profiles import KeyProfile
 
 #: Names of federations, as they stand in file names and texts.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
@@ -87,8 +88,8 @@ class Profile(Strict):
 
     #: Of Paillier's modulus: 2048 (112 bits of security, until 2030) or 3072 (128; NIST SP 800-57).
     paillier_bits: Literal[2048, 3072] = 2048
-    #: How randomisers are drawn: `exact` is the textbook's distribution.
-    randomisers: Literal["exact"] = "exact"
+    #: The furthest from the textbook's `exact` distribution that a job may draw randomisers: see `KeyProfile`.
+    randomisers: Annotated[KeyProfile, Field(strict=False)] = KeyProfile.EXACT
     #: Privacy classes that a job may ask for.
     privacy: Annotated[tuple[Annotated[Privacy, Field(strict=False)], ...], Field(strict=False, min_length=1)] = (
         Privacy.SPLIT_LINK,

@@ -147,6 +147,7 @@ def _make_machines(job: RevealedJob) -> dict[str, Machine]:
         peers=frozenset(job.peers),
         privacy=frozenset(job.privacy),
         least_key_bits=job.least_key_bits,
+        key_profile=job.key_profile,
     )
     return {
         Stage.JOB: coordinator,

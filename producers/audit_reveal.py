@@ -85,6 +85,7 @@ def _describe(party: Party, job_id: str, spec: JobSpec) -> RevealedJob:
         accept_leaks=tuple(approval.accept_leaks),
         privacy=tuple(profile.privacy),
         least_key_bits=profile.paillier_bits,
+        key_profile=profile.randomisers,
         code_fingerprint=fingerprint_code(),
         manifests=tuple(version.manifest.digest for version in party.secrets.versions),
     )

@@ -25,6 +25,7 @@ from schemas.jobs import (
     ServeSpec,
     TrainSpec,
 )
+from schemas.profiles import KeyProfile
 from streams.machines.job.validation import validate_spec
 
 
@@ -74,6 +75,7 @@ class _Train(_Strict):
     host_logit_clip: float = TrainSpec.host_logit_clip
     feature_clip: float = TrainSpec.feature_clip
     key_bits: int = TrainSpec.key_bits
+    key_profile: Annotated[KeyProfile, Field(strict=False)] = TrainSpec.key_profile
 
 
 class _Evaluate(_Strict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from schemas.profiles import KeyProfile
 from schemas.record import Record
 
 
@@ -94,8 +95,7 @@ class TrainSpec(Record):
 
     `l2` is lambda of the sum objective: sum_i loss_i + l2/2 ||w||^2, intercept unpenalised (scikit-learn's C is 1/l2).
     `rank` 0 means: the smallest rank whose sup error is at most `sup_error`.
-    Logits are clipped to +-`guest_logit_clip` and +-`host_logit_clip` (the box of the link's basis table); standardised
-    features are clipped to +-`feature_clip`.
+    Logits are clipped to +-`guest_logit_clip` and +-`host_logit_clip` (the link's box), features to +-`feature_clip`.
     """
 
     algorithm: str = "logistic_regression"
@@ -110,6 +110,7 @@ class TrainSpec(Record):
     host_logit_clip: float = 4.0
     feature_clip: float = 8.0
     key_bits: int = 2048
+    key_profile: KeyProfile = KeyProfile.EXACT
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,7 @@ class ServeSpec(Record):
 
     points = base_points + points_to_double_odds * log2(odds of label 1), rounded; a negative `points_to_double_odds`
     gives the likelier label 1 fewer points. `bands` go from low to high; scores below the first have none.
-    Without the hosts' parts, or when they are not there `host_patience_ms` after the request was routed, the outcome is
-    a score of the guest's own columns if `allow_degraded`, and else none.
+    Without the hosts' parts `host_patience_ms` after the routing, the guest's columns score alone if `allow_degraded`.
     """
 
     base_points: int = 600

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from schemas.audit import EnvelopesCrossed
 from schemas.jobs import Leak, Privacy
+from schemas.profiles import KeyProfile
 from schemas.record import Record
 
 
@@ -35,6 +36,7 @@ class RevealedJob(Record):
     accept_leaks: tuple[Leak, ...]
     privacy: tuple[Privacy, ...]
     least_key_bits: int
+    key_profile: KeyProfile
     #: SHA-256 in hex of the program that the party runs now.
     code_fingerprint: str
     #: Digests of the manifests that its records may be sealed under.

@@ -18,6 +18,7 @@ from infra.secrets import OwnKeys, add_pair, erase_pairs
 from infra.settings import PartySettings, load_settings
 from producers.commands.options import home_option, json_option, print_json
 from schemas.jobs import Privacy
+from schemas.profiles import KeyProfile
 
 LEVELS = {"standard": 2048, "high": 3072}
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -32,16 +33,26 @@ def federation() -> None:
 @click.argument("name")
 @click.option("--level", type=click.Choice(list(LEVELS)), default="standard", show_default=True, help="Paillier keys.")
 @click.option("--allow-trusted-guest", is_flag=True, help="Jobs may show the guest the rows of hosts.")
+@click.option(
+    "--randomisers",
+    type=click.Choice([str(profile) for profile in KeyProfile]),
+    default=str(KeyProfile.EXACT),
+    show_default=True,
+    help="How far from exact randomisers jobs may go.",
+)
 @click.option("--any-code", is_flag=True, help="Do not bind the parties to the code that runs here now.")
 @click.option(
     "--days", type=click.IntRange(1, 3650), default=VALID_DAYS, show_default=True, help="How long it is valid."
 )
 @home_option
-def init(name: str, level: str, allow_trusted_guest: bool, any_code: bool, days: int, home: Path) -> None:
+def init(
+    name: str, level: str, allow_trusted_guest: bool, randomisers: str, any_code: bool, days: int, home: Path
+) -> None:
     """Found federation NAME. The peers of party.yaml are invited."""
     settings, keys = _open(home)
     privacy = (Privacy.SPLIT_LINK, *([Privacy.TRUSTED_GUEST] if allow_trusted_guest else []))
-    profile = Profile.model_validate({"paillier_bits": LEVELS[level], "privacy": privacy})
+    allowed = {"paillier_bits": LEVELS[level], "randomisers": randomisers, "privacy": privacy}
+    profile = Profile.model_validate(allowed)
     code = () if any_code else (code_digest(),)
     _tell(found(settings, keys, name, utc_now(), profile=profile, code=code, valid_days=days), settings)
 
@@ -79,6 +90,11 @@ def sign(file: Path | None, home: Path) -> None:
 @click.option("--level", type=click.Choice(list(LEVELS)), help="Paillier keys.")
 @click.option("--allow-trusted-guest/--forbid-trusted-guest", default=None, help="Jobs that show the guest host rows.")
 @click.option(
+    "--randomisers",
+    type=click.Choice([str(profile) for profile in KeyProfile]),
+    help="How far from exact randomisers jobs may go.",
+)
+@click.option(
     "--days", type=click.IntRange(1, 3650), default=VALID_DAYS, show_default=True, help="How long it is valid."
 )
 @click.option(
@@ -94,6 +110,7 @@ def rotate(
     removed: tuple[str, ...],
     level: str | None,
     allow_trusted_guest: bool | None,
+    randomisers: str | None,
     days: int,
     grace_hours: int,
     home: Path,
@@ -105,7 +122,8 @@ def rotate(
     if allow_trusted_guest is not None:
         privacy = {Privacy.SPLIT_LINK, *([Privacy.TRUSTED_GUEST] if allow_trusted_guest else [])}
     bits = base.profile.paillier_bits if level is None else LEVELS[level]
-    profile = Profile.model_validate({"paillier_bits": bits, "privacy": tuple(sorted(privacy))})
+    allowed = {"paillier_bits": bits, "randomisers": randomisers or base.profile.randomisers}
+    profile = Profile.model_validate({**allowed, "privacy": tuple(sorted(privacy))})
     # The release before may run on, until every party has this one.
     code = tuple(dict.fromkeys((*base.code[-1:], code_digest()))) if base.code else ()
     wanted = Change(profile, code, (), removed, not keep_keys, days, grace_hours)
@@ -187,7 +205,8 @@ def _print(manifest: Manifest, settings: PartySettings, state: str) -> None:
     profile = manifest.profile
     click.echo(f"{describe(manifest)}, {state}")
     click.echo(f"  valid       {manifest.valid_from:%Y-%m-%d %H:%M} to {manifest.valid_until:%Y-%m-%d %H:%M} UTC")
-    click.echo(f"  jobs        Paillier {profile.paillier_bits} bits, {', '.join(profile.privacy)}")
+    randomisers = ", ".join(profile.randomisers.allowed)
+    click.echo(f"  jobs        Paillier {profile.paillier_bits} bits ({randomisers}), {', '.join(profile.privacy)}")
     click.echo(f"  code        {', '.join(digest[:16] for digest in manifest.code) or 'any'}")
     for member in manifest.members:
         own = "this party" if member.party == settings.party else f"compare with {member.party} over another channel"

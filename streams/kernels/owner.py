@@ -1,11 +1,12 @@
-"""What only the key owner can do: encryption with the exact randomiser distribution at table speed, and decryption.
+"""What only the key owner can do: encryption at table speed, by default with exact randomisers, and decryption.
 
 Encryption. The n-th residues modulo p^2 are the subgroup of order p - 1, and r -> r^n maps the units modulo n
 onto the product of these subgroups for p and q. So instead of r^n the owner draws h_p^e modulo p^2 with h_p a
 generator of the subgroup and e uniform in an interval of at least 2^(|p| + 64) integers, the same for q, and
 joins the two by the Chinese remainder theorem. The result is within 2^-63 of textbook Paillier in statistical
 distance, for every single ciphertext; no assumption about short exponents. That h_p generates is checked: p - 1
-= 2p' has four divisors.
+= 2p' has four divisors. In the other profiles (`streams.kernels.key_profiles`) both exponents are the same one, and
+h_p and h_q are the residues of one base.
 
 Decryption is Paillier's, modulo p^2 and q^2 (Paillier 1999, section 7).
 """
@@ -20,22 +21,20 @@ from typing import Final
 import gmpy2
 from gmpy2 import mpz
 
+from schemas.profiles import KeyProfile
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext
 from streams.kernels.entropy import Draws
 from streams.kernels.fixed_base import Tables, build_tables, choose_window, divide, draw_digits, fractions
+from streams.kernels.key_profiles import djn_base, exponent_bits
 from streams.kernels.paillier_keys import PrivateKey
-
-#: Bits of the exponent beyond the group order: statistical distance 2^-64 for each prime.
-EXTRA_BITS: Final = 64
 
 _ONE: Final = mpz(1)
 
 
 @dataclass(frozen=True)
 class _Half:
-    """Constants of one prime: `tables` of the generator of the n-th residues modulo `square` = prime^2."""
+    """Constants of one prime: `tables` of the base modulo `square` = prime^2."""
 
-    prime: mpz
     square: mpz
     tables: Tables
     window: int
@@ -54,33 +53,40 @@ def residue_generator(prime: mpz) -> mpz:
 
 
 @lru_cache(maxsize=4)
-def _halves(private: PrivateKey) -> tuple[_Half, _Half]:
-    exponent_bits = private.public.bits // 2 + EXTRA_BITS
-    window = choose_window(private.public.bits, 2 * exponent_bits)
+def _halves(private: PrivateKey, profile: KeyProfile) -> tuple[_Half, _Half]:
+    bits = exponent_bits(profile, private.public.bits)
+    window = choose_window(private.public.bits, 2 * bits)
+    base = None if profile is KeyProfile.EXACT else djn_base(private.public)
 
     def build(prime: mpz) -> _Half:
         square = prime * prime
-        return _Half(prime, square, build_tables(residue_generator(prime), square, exponent_bits, window), window)
+        own = residue_generator(prime) if base is None else base % square
+        return _Half(square, build_tables(own, square, bits, window), window)
 
     return build(mpz(private.p)), build(mpz(private.q))
 
 
 class OwnerEncryptor:
-    """Encrypts under the party's own key. Building the tables (about 0.4 s at 2048 bits) is memoised by key."""
+    """Encrypts under the party's own key. Building the tables (0.4 s or less at 2048 bits) is memoised by key."""
 
-    def __init__(self, private: PrivateKey) -> None:
+    def __init__(self, private: PrivateKey, profile: KeyProfile = KeyProfile.EXACT) -> None:
         self.public = private.public
-        self._halves = _halves(private)
+        self.profile = profile
+        self._halves = _halves(private, profile)
         p2, q2 = (half.square for half in self._halves)
         self._q2_inverse = gmpy2.invert(q2, p2)
 
     def residues(self, count: int, draws: Draws) -> list[mpz]:
-        """Draw `count` n-th residues modulo n^2, near uniform: what an encryption of 0 is."""
+        """Draw `count` n-th residues modulo n^2, as the profile says: what an encryption of 0 is."""
         (half_p, half_q) = self._halves
-        roots = []
-        for half in self._halves:
-            digits = draw_digits(draws, count, len(half.tables), half.window, signed=True)
-            roots.append(divide(fractions(half.tables, digits, half.square), half.square))
+        digits = [
+            draw_digits(draws, count, len(half.tables), half.window, signed=True)
+            for half in (self._halves if self.profile is KeyProfile.EXACT else self._halves[:1])
+        ]
+        roots = [
+            divide(fractions(half.tables, own, half.square), half.square)
+            for half, own in zip(self._halves, (digits[0], digits[-1]), strict=True)
+        ]
         p2, q2 = half_p.square, half_q.square
         inverse = self._q2_inverse
         return [b + q2 * ((a - b) * inverse % p2) for a, b in zip(*roots, strict=True)]

@@ -23,6 +23,7 @@ from infra.public_keys import SMALL_ORDER
 from infra.secrets import OwnKeys, add_pair, create_secrets, erase_pairs, load_keys
 from infra.settings import PartySettings, load_settings, save_settings
 from schemas.jobs import Privacy
+from schemas.profiles import KeyProfile
 from streams.engine.epochs import Opener, Sending, key_for_sending
 from streams.engine.seal import SealError, Stream
 
@@ -449,7 +450,8 @@ def test_a_version_that_follows_from_another_history_is_refused(federated: tuple
 
 def test_only_what_the_profile_names_may_run(houses: tuple[House, House]) -> None:
     acme, globex = houses
-    profile = Profile(paillier_bits=3072, privacy=(Privacy.SPLIT_LINK, Privacy.TRUSTED_GUEST))
+    both = (Privacy.SPLIT_LINK, Privacy.TRUSTED_GUEST)
+    profile = Profile(paillier_bits=3072, randomisers=KeyProfile.DJN, privacy=both)
     globex.sign(acme.sign(globex.join(acme.found(profile=profile))))
     secrets = PartySecrets(globex.keys, ("acme",), globex.load())
     assert secrets.profile == profile
@@ -465,9 +467,18 @@ def test_equal_manifests_have_equal_digests_and_every_field_counts(federated: tu
         manifest.model_copy(update={"valid_until": manifest.valid_until + timedelta(seconds=1)}),
         manifest.model_copy(update={"code": ()}),
         manifest.model_copy(update={"profile": Profile(paillier_bits=3072)}),
+        manifest.model_copy(update={"profile": Profile(randomisers=KeyProfile.DJN448)}),
         manifest.model_copy(update={"members": manifest.members[:1]}),
     ]
     assert len({each.digest for each in (manifest, *others)}) == len(others) + 1
+
+
+def test_exact_randomisers_are_written_as_they_always_were() -> None:
+    """A manifest that was signed before others could be allowed has the same digest, and the same meaning."""
+    written = '{"paillier_bits":2048,"randomisers":"exact","privacy":["split_link"]}'
+    assert Profile().model_dump_json() == written
+    assert Profile.model_validate_json(written) == Profile()
+    assert Profile().randomisers.allowed == (KeyProfile.EXACT,)
 
 
 def test_signatures_count_by_the_keys_that_were_in_force(federated: tuple[House, House]) -> None:

@@ -19,6 +19,7 @@ from schemas.jobs import (
     Privacy,
     TrainSpec,
 )
+from schemas.profiles import KeyProfile
 from streams.machines.job import validate_spec
 from streams.machines.job.validation import MOST_FEATURES, MOST_SPEC_BYTES, validate_job_id
 from tests.machines.job_world import SPEC, small_keys
@@ -138,6 +139,29 @@ def test_what_the_federation_has_not_agreed_on_is_a_mistake() -> None:
     assert [mistake.path for mistake in mistakes] == ["train.privacy", "train.key_bits"]
     assert "has agreed on (split_link)" in mistakes[0].message
     assert "2048 is below 3072, on which the federation has agreed" in mistakes[1].message
+
+
+@pytest.mark.parametrize(
+    ("agreed", "asked", "is_good"),
+    [
+        (KeyProfile.EXACT, KeyProfile.EXACT, True),
+        (KeyProfile.EXACT, KeyProfile.DJN, False),
+        (KeyProfile.EXACT, KeyProfile.DJN448, False),
+        (KeyProfile.DJN, KeyProfile.EXACT, True),
+        (KeyProfile.DJN, KeyProfile.DJN, True),
+        (KeyProfile.DJN, KeyProfile.DJN448, False),
+        (KeyProfile.DJN448, KeyProfile.DJN448, True),
+    ],
+)
+def test_a_job_goes_no_further_from_exact_randomisers_than_was_agreed(
+    agreed: KeyProfile, asked: KeyProfile, is_good: bool
+) -> None:
+    asking = replace(SPEC, train=replace(SPEC.train, key_profile=asked))
+    mistakes = validate_spec(asking, key_profile=agreed)
+    assert [mistake.path for mistake in mistakes] == ([] if is_good else ["train.key_profile"])
+    if not is_good:
+        allowed = ", ".join(agreed.allowed)
+        assert mistakes[0].message == f"{asked} is not what the federation has agreed on ({allowed})"
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,10 @@ def test_a_federation_comes_about_by_four_commands_that_each_say_what_is_next(ho
 
 def test_a_party_that_rotates_says_who_has_to_sign(home: str, tmp_path: Path) -> None:
     shop = _federate(home, tmp_path)
-    result = _run("federation", "rotate", "--grace-hours", "0", "--allow-trusted-guest", "--home", home)
+    options = ("--grace-hours", "0", "--allow-trusted-guest", "--randomisers", "djn")
+    result = _run("federation", "rotate", *options, "--home", home)
     assert "waits for shop" in result.output
+    assert "Paillier 2048 bits (exact, djn), split_link, trusted_guest" in result.output
     shown = _run("federation", "show", "--home", home).output
     for change in ("bank has a new key, kem_key, signing_key", "profile changes"):
         assert f"change: {change}" in shown
@@ -177,6 +179,7 @@ def test_a_party_that_rotates_says_who_has_to_sign(home: str, tmp_path: Path) ->
     manifests = [json.loads(_run("federation", "show", "--json", "--home", each).output) for each in (home, shop)]
     assert manifests[0] == manifests[1]
     assert manifests[0]["manifest"]["profile"]["privacy"] == ["split_link", "trusted_guest"]
+    assert manifests[0]["manifest"]["profile"]["randomisers"] == "djn"
 
 
 def test_a_file_that_is_no_manifest_is_refused_with_its_name(home: str, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from producers.spec import SpecError, parse_spec, path_of, read_spec, spec_to_yaml
 from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, TrainSpec
+from schemas.profiles import KeyProfile
 
 GOOD = """
 name: credit
@@ -37,7 +38,9 @@ def test_every_field_can_be_written() -> None:
         PartySpec("bank", "loans", ("age", "income")),
         "y",
         (PartySpec("shop", "carts", ("items",)),),
-        train=TrainSpec(privacy=Privacy.TRUSTED_GUEST, l2=0.5, max_passes=3, rank=4, key_bits=3072),
+        train=TrainSpec(
+            privacy=Privacy.TRUSTED_GUEST, l2=0.5, max_passes=3, rank=4, key_bits=3072, key_profile=KeyProfile.DJN
+        ),
         accept_leaks=(Leak.SMALL_TABLE, Leak.HOST_ROWS_TO_GUEST),
         deadline_seconds=60,
         patience_seconds=5,

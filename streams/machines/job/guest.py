@@ -68,7 +68,7 @@ def submit(own: OwnParty, state: NewJob, command: SubmitJob, resource: object) -
     spec, job_id = command.spec, state.job_id
     wrong = (
         *validate_job_id(job_id),
-        *validate_spec(spec, least_key_bits=own.least_key_bits, privacy=own.privacy),
+        *validate_spec(spec, own.least_key_bits, own.privacy, own.key_profile),
         *_mistakes_of_place(own, command),
     )
     # Data is looked at for the guest only: a host's share is not this client's to check.

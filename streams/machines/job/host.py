@@ -71,7 +71,8 @@ def consider(own: OwnParty, state: NewJob, sender: str, proposal: ProposeJob, re
         claimed = (Mistake("guest.party", f"{sender!r} proposed a job of the guest {spec.guest.party!r}"),)
         return _decline(own, state, sender, state, Reason.INVALID_SPEC, claimed, claimed)
     ended = EndedJob(job_id, Role.HOST, spec, Reason.INVALID_SPEC)
-    wrong = (*validate_job_id(job_id), *validate_spec(spec, least_key_bits=own.least_key_bits, privacy=own.privacy))
+    agreed = validate_spec(spec, own.least_key_bits, own.privacy, own.key_profile)
+    wrong = (*validate_job_id(job_id), *agreed)
     if own.name not in [host.party for host in spec.hosts]:
         wrong = (*wrong, Mistake("hosts", f"the job was proposed to {own.name!r}, which is not among its hosts"))
     if wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from schemas.job_states import EndedJob, GuestJob, HostJob, JobPhase, NewJob
 from schemas.jobs import ApproveJob, CancelJob, DeclineJob, JobFailed, Privacy, ProposeJob, Stage, SubmitJob
+from schemas.profiles import KeyProfile
 from schemas.record import Record
 from schemas.tasks import (
     LocalFault,
@@ -28,7 +29,8 @@ _REPORTS = (TaskSucceeded, TaskFailed, TaskSuspended, TaskResumed, TimerFired, L
 class JobMachine:
     """A party's coordinator.
 
-    `peers` are the parties whose keys are known (`None`: not checked), `privacy` the classes that a job may ask for.
+    `peers` are the parties whose keys are known (`None`: not checked), `privacy` the classes that a job may ask for,
+    `key_profile` the furthest from exact randomisers that it may go.
     `least_key_bits` below 2048 lets tests and simulations use small keys; no setting of a deployment leads there.
     """
 
@@ -42,8 +44,9 @@ class JobMachine:
         peers: frozenset[str] | None = None,
         privacy: frozenset[Privacy] = frozenset(Privacy),
         least_key_bits: int = LEAST_KEY_BITS,
+        key_profile: KeyProfile = KeyProfile.EXACT,
     ) -> None:
-        self._own = OwnParty(party, policy, peers, privacy, least_key_bits)
+        self._own = OwnParty(party, policy, peers, privacy, least_key_bits, key_profile)
 
     def initial(self, key: str) -> Record:
         """A job that was not heard of yet."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.jobs import JobSpec, Leak, Privacy
+from schemas.profiles import KeyProfile
 from streams.machines.job.validation import LEAST_KEY_BITS
 
 
@@ -30,3 +31,5 @@ class OwnParty:
     #: Privacy classes that the federation lets jobs ask for.
     privacy: frozenset[Privacy] = frozenset(Privacy)
     least_key_bits: int = LEAST_KEY_BITS
+    #: The furthest from exact randomisers that it lets them go.
+    key_profile: KeyProfile = KeyProfile.EXACT

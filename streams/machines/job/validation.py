@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from schemas.codec import EncodeError, encode
 from schemas.jobs import JobSpec, Leak, Mistake, PartySpec, Privacy, ServeSpec, TrainSpec
+from schemas.profiles import KeyProfile
 from streams.kernels.link_table import NoTableError, choose_table
 from streams.kernels.standardisation import MAX_FEATURE_CLIP
 
@@ -41,13 +42,16 @@ MOST_PATIENCE_MS = 60_000
 
 
 def validate_spec(
-    spec: JobSpec, *, least_key_bits: int = LEAST_KEY_BITS, privacy: frozenset[Privacy] = frozenset(Privacy)
+    spec: JobSpec,
+    least_key_bits: int = LEAST_KEY_BITS,
+    privacy: frozenset[Privacy] = frozenset(Privacy),
+    key_profile: KeyProfile = KeyProfile.DJN448,
 ) -> tuple[Mistake, ...]:
     """Every mistake of the spec itself, in the order of its fields; whether the data fits is for the parties to say.
 
     A spec that is too large has no other mistakes: nobody looks any further.
     """
-    return validate_size(spec) or tuple(_mistakes(spec, least_key_bits, privacy))
+    return validate_size(spec) or tuple(_mistakes(spec, least_key_bits, privacy, key_profile))
 
 
 def validate_size(spec: JobSpec) -> tuple[Mistake, ...]:
@@ -70,7 +74,9 @@ def validate_job_id(job_id: str) -> tuple[Mistake, ...]:
     return tuple(_check_pattern("job_id", job_id, PLAIN_NAME))
 
 
-def _mistakes(spec: JobSpec, least_key_bits: int, privacy: frozenset[Privacy]) -> Iterator[Mistake]:
+def _mistakes(
+    spec: JobSpec, least_key_bits: int, privacy: frozenset[Privacy], key_profile: KeyProfile
+) -> Iterator[Mistake]:
     yield from _check_pattern("name", spec.name, PLAIN_NAME)
     yield from _check_party("guest", spec.guest)
     if not spec.label:
@@ -81,7 +87,7 @@ def _mistakes(spec: JobSpec, least_key_bits: int, privacy: frozenset[Privacy]) -
     yield from _check_hosts(spec)
     yield from _check_choice("align.id_type", spec.align.id_type, ID_TYPES)
     yield from _check_train(spec.train, least_key_bits)
-    yield from _check_agreed(spec.train, least_key_bits, privacy)
+    yield from _check_agreed(spec.train, least_key_bits, privacy, key_profile)
     yield from _check_range("evaluate.holdout_fraction", spec.evaluate.holdout_fraction, above=0, most=MOST_HOLDOUT)
     yield from _check_serve(spec.serve)
     yield from _check_leaks(spec)
@@ -134,7 +140,9 @@ def _check_train(train: TrainSpec, least_key_bits: int) -> Iterator[Mistake]:
         yield Mistake("train.key_bits", f"{train.key_bits} is not one of {_listed(KEY_BITS)}")
 
 
-def _check_agreed(train: TrainSpec, least_key_bits: int, privacy: frozenset[Privacy]) -> Iterator[Mistake]:
+def _check_agreed(
+    train: TrainSpec, least_key_bits: int, privacy: frozenset[Privacy], key_profile: KeyProfile
+) -> Iterator[Mistake]:
     """What the algorithm could do, and the parties have not agreed on."""
     if train.privacy not in privacy:
         agreed = _listed(sorted(privacy))
@@ -143,6 +151,9 @@ def _check_agreed(train: TrainSpec, least_key_bits: int, privacy: frozenset[Priv
         yield Mistake(
             "train.key_bits", f"{train.key_bits} is below {least_key_bits}, on which the federation has agreed"
         )
+    if train.key_profile not in key_profile.allowed:
+        agreed = _listed(key_profile.allowed)
+        yield Mistake("train.key_profile", f"{train.key_profile} is not what the federation has agreed on ({agreed})")
 
 
 def _check_serve(serve: ServeSpec) -> Iterator[Mistake]:

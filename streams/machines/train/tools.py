@@ -91,7 +91,7 @@ def private_key(setup: TrainSetup) -> PrivateKey:
 
 def own_encryptor(setup: TrainSetup) -> OwnerEncryptor:
     """Encrypts under the own key."""
-    return OwnerEncryptor(private_key(setup))
+    return OwnerEncryptor(private_key(setup), setup.spec.train.key_profile)
 
 
 @functools.lru_cache(maxsize=8)
