@@ -11,7 +11,8 @@ The exponents are not given but drawn: k independent uniform digits are a unifor
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import gmpy2
 import numpy as np
@@ -19,6 +20,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from streams.kernels.entropy import Draws
+from streams.kernels.native_modulus import LEAST, native_modulus
 
 #: Memory that the tables of one key may take, in bytes.
 TABLE_BUDGET_BYTES: Final = 62_000_000
@@ -30,6 +32,65 @@ _ONE: Final = mpz(1)
 
 #: Tables of one base: `tables[i][d]` is the base to the power d * 2^(w * i), d = 0 .. 2^(w-1).
 Tables = list[list[mpz]]
+
+
+@dataclass(frozen=True)
+class Bases:
+    """Tables of bases whose digits follow each other, for one call of `raise_bases`."""
+
+    modulus: mpz
+    window: int
+    positions: int
+    #: Lists of tables, or the native kernel's.
+    tables: Sequence[Any]
+    is_native: bool
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """Products of all subsets of runs of bases."""
+
+    modulus: mpz
+    positions: int
+    table: Any
+    is_native: bool
+
+
+def prepare_bases(bases: Sequence[tuple[mpz, int]], modulus: mpz, window: int) -> Bases:
+    """Tables for (base, bits of its exponents)."""
+    rows = [-(-bits // window) for _, bits in bases]
+    native = native_modulus(modulus, LEAST)
+    if native is not None:
+        tables = [native.build_table(base, window, count) for (base, _), count in zip(bases, rows, strict=True)]
+        return Bases(modulus, window, sum(rows), tables, is_native=True)
+    lists = [table for base, bits in bases for table in build_tables(base, modulus, bits, window)]
+    return Bases(modulus, window, sum(rows), lists, is_native=False)
+
+
+def prepare_subsets(bases: Sequence[mpz], modulus: mpz, window: int) -> Subsets:
+    """Tables of runs of `window` bases."""
+    native, positions = native_modulus(modulus, LEAST), -(-len(bases) // window)
+    if native is not None:
+        return Subsets(modulus, positions, native.build_subset_table(bases, window), is_native=True)
+    return Subsets(modulus, positions, build_subset_tables(bases, modulus, window), is_native=False)
+
+
+def raise_bases(bases: Bases, digits: NDArray[np.int16]) -> list[mpz]:
+    """For each row of signed digits (count, positions) the product of the bases' powers."""
+    if bases.is_native:
+        native = native_modulus(bases.modulus, LEAST)
+        assert native is not None
+        return native.powers(bases.tables, digits) if len(digits) else []
+    return divide(fractions(list(bases.tables), digits, bases.modulus), bases.modulus)
+
+
+def multiply_subsets(subsets: Subsets, digits: NDArray[np.int16]) -> list[mpz]:
+    """For each row of digits (count, positions) the product of the chosen subsets."""
+    if subsets.is_native:
+        native = native_modulus(subsets.modulus, LEAST)
+        assert native is not None
+        return native.subset_products(subsets.table, digits) if len(digits) else []
+    return subset_products(subsets.table, digits, subsets.modulus)
 
 
 def choose_window(modulus_bits: int, exponent_bits: int) -> int:
@@ -111,6 +172,8 @@ def invert_many(values: Iterable[mpz], modulus: mpz) -> list[mpz]:
     Raises ZeroDivisionError when a value has a factor in common with the modulus.
     """
     units = list(values)
+    if (native := native_modulus(modulus, len(units))) is not None:
+        return native.invert(units)
     prefixes = [_ONE]
     for unit in units:
         prefixes.append(prefixes[-1] * unit % modulus)

@@ -10,6 +10,7 @@ the machine is its own.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from streams.kernels.ciphertexts import Ciphertext
 from streams.kernels.fixed_base import invert_many
+from streams.kernels.native_modulus import NativeModulus, native_modulus
 from streams.kernels.paillier_keys import PublicKey
 
 #: Largest |weight|: digits are computed in int64 with a carry.
@@ -63,8 +65,12 @@ def slotted_products(
         raise ValueError(f"a weight of {largest.bit_length()} bits is too large; at most {MAX_WEIGHT.bit_length() - 1}")
     window = choose_window(rows, largest)
     values = [ciphertext.value for ciphertext in ciphertexts]
-    inverses = invert_many(values, n2) if int(weights.min()) < 0 or largest >> (window - 1) else values
+    is_signed = int(weights.min()) < 0 or bool(largest >> (window - 1))
     digits = signed_digits(weights, window, digit_count(largest, window))
+    if (native := native_modulus(n2, rows)) is not None:
+        products = _slotted_natively(native, values, digits, shifts, window, is_signed=is_signed)
+        return [Ciphertext(product) for product in products]
+    inverses = invert_many(values, n2) if is_signed else values
     results = []
     for feature in range(features):
         terms: list[tuple[int, mpz]] = []
@@ -122,6 +128,11 @@ def combined_powers(
     )
     columns = [(shift, digits[position, :, slot].tolist()) for shift, position, slot in places]
     values = [ciphertext.value for ciphertext in ciphertexts]
+    if (native := native_modulus(n2, -(-rows // rows_per_product))) is not None:
+        gaps = [0, *(high[0] - low[0] for high, low in itertools.pairwise(places))]
+        chosen = np.stack([digits[position, :, slot] for _, position, slot in places])
+        combined = native.combine(values, rows_per_product, gaps, chosen, places[-1][0])
+        return [Ciphertext(product) for product in combined]
     inverses = invert_many(values, n2)
     results = []
     for first in range(0, rows, rows_per_product):
@@ -140,6 +151,29 @@ def combined_powers(
             total = total * total % n2
         results.append(Ciphertext(total))
     return results
+
+
+def _slotted_natively(
+    native: NativeModulus,
+    values: Sequence[mpz],
+    digits: NDArray[np.int16],
+    shifts: Sequence[int],
+    window: int,
+    *,
+    is_signed: bool,
+) -> list[mpz]:
+    """The same buckets, for all features, slots and digit positions side by side; `digits` as `signed_digits` gives."""
+    positions, _, slots, _ = digits.shape
+    places = sorted(
+        ((shift + window * position, slot * positions + position) for slot, shift in enumerate(shifts)
+         for position in range(positions)),
+        reverse=True,
+    )  # fmt: skip
+    gaps = [0, *(high[0] - low[0] for high, low in itertools.pairwise(places))]
+    order = [(place, gap) for (_, place), gap in zip(places, gaps, strict=True)]
+    # (positions, rows, slots, features) -> (rows, features, slots and positions)
+    flat = digits.transpose(1, 3, 2, 0).reshape(digits.shape[1], digits.shape[3], slots * positions)
+    return native.slotted(values, flat, 1 << (window - 1), order, places[-1][0], is_signed=is_signed)
 
 
 def _signed_powers(value: mpz, inverse: mpz, modulus: mpz) -> list[mpz]:

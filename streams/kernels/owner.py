@@ -24,8 +24,9 @@ from gmpy2 import mpz
 from schemas.profiles import KeyProfile
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext
 from streams.kernels.entropy import Draws
-from streams.kernels.fixed_base import Tables, build_tables, choose_window, divide, draw_digits, fractions
+from streams.kernels.fixed_base import Bases, choose_window, draw_digits, prepare_bases, raise_bases
 from streams.kernels.key_profiles import djn_base, exponent_bits
+from streams.kernels.native_modulus import native_modulus
 from streams.kernels.paillier_keys import PrivateKey
 
 _ONE: Final = mpz(1)
@@ -33,11 +34,10 @@ _ONE: Final = mpz(1)
 
 @dataclass(frozen=True)
 class _Half:
-    """Constants of one prime: `tables` of the base modulo `square` = prime^2."""
+    """Constants of one prime: tables of the base modulo `square` = prime^2."""
 
     square: mpz
-    tables: Tables
-    window: int
+    bases: Bases
 
 
 def residue_generator(prime: mpz) -> mpz:
@@ -61,7 +61,7 @@ def _halves(private: PrivateKey, profile: KeyProfile) -> tuple[_Half, _Half]:
     def build(prime: mpz) -> _Half:
         square = prime * prime
         own = residue_generator(prime) if base is None else base % square
-        return _Half(square, build_tables(own, square, bits, window), window)
+        return _Half(square, prepare_bases([(own, bits)], square, window))
 
     return build(mpz(private.p)), build(mpz(private.q))
 
@@ -80,13 +80,10 @@ class OwnerEncryptor:
         """Draw `count` n-th residues modulo n^2, as the profile says: what an encryption of 0 is."""
         (half_p, half_q) = self._halves
         digits = [
-            draw_digits(draws, count, len(half.tables), half.window, signed=True)
+            draw_digits(draws, count, half.bases.positions, half.bases.window, signed=True)
             for half in (self._halves if self.profile is KeyProfile.EXACT else self._halves[:1])
         ]
-        roots = [
-            divide(fractions(half.tables, own, half.square), half.square)
-            for half, own in zip(self._halves, (digits[0], digits[-1]), strict=True)
-        ]
+        roots = [raise_bases(half.bases, own) for half, own in zip(self._halves, (digits[0], digits[-1]), strict=True)]
         p2, q2 = half_p.square, half_q.square
         inverse = self._q2_inverse
         return [b + q2 * ((a - b) * inverse % p2) for a, b in zip(*roots, strict=True)]
@@ -136,5 +133,9 @@ def _decrypt_half(values: Sequence[mpz], prime: mpz, other: mpz) -> list[mpz]:
     """
     square = prime * prime
     factor = gmpy2.invert(-other, prime)
-    powers = gmpy2.powmod_base_list([value % square for value in values], prime - 1, square)
+    bases = [value % square for value in values]
+    if (native := native_modulus(square, len(bases))) is not None:
+        powers = native.power(bases, prime - 1)
+    else:
+        powers = gmpy2.powmod_base_list(bases, prime - 1, square)
     return [(power - 1) // prime * factor % prime for power in powers]

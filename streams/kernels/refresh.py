@@ -52,14 +52,14 @@ from gmpy2 import mpz
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext
 from streams.kernels.entropy import Draws, prf
 from streams.kernels.fixed_base import (
-    Tables,
-    build_subset_tables,
-    build_tables,
+    Bases,
+    Subsets,
     choose_window,
-    divide,
     draw_digits,
-    fractions,
-    subset_products,
+    multiply_subsets,
+    prepare_bases,
+    prepare_subsets,
+    raise_bases,
 )
 from streams.kernels.paillier_keys import PublicKey
 
@@ -74,11 +74,10 @@ SUBSET_WINDOW: Final = 8
 
 @dataclass(frozen=True)
 class _Bases:
-    """`tables` of u1 and then u2 with the same window; `subset_tables` of v1 .. v160."""
+    """Tables of u1 and then u2 with the same window, and of the subsets of v1 .. v160."""
 
-    tables: Tables
-    window: int
-    subset_tables: Tables
+    bases: Bases
+    subsets: Subsets
 
 
 @lru_cache(maxsize=4)
@@ -88,12 +87,8 @@ def _bases(public: PublicKey, key: bytes) -> _Bases:
     first, second, *others = textbook_residues(public, 2 + SUBSET_BASES, draws)
     exponents = (public.bits + FIRST_EXTRA_BITS, public.bits // 2 + SECOND_EXTRA_BITS)
     window = choose_window(2 * public.bits, sum(exponents))
-    tables = [
-        table
-        for base, exponent_bits in zip((first, second), exponents, strict=True)
-        for table in build_tables(base, n2, exponent_bits, window)
-    ]
-    return _Bases(tables, window, build_subset_tables(others, n2, SUBSET_WINDOW))
+    bases = prepare_bases(list(zip((first, second), exponents, strict=True)), n2, window)
+    return _Bases(bases, prepare_subsets(others, n2, SUBSET_WINDOW))
 
 
 def textbook_residues(public: PublicKey, count: int, draws: Draws) -> list[mpz]:
@@ -121,11 +116,10 @@ class Refresher:
     def residues(self, count: int, draws: Draws) -> list[mpz]:
         """Draw `count` n-th residues modulo n^2, statistically uniform."""
         n2 = self.public.modulus_squared
-        bases = self._bases
-        digits = draw_digits(draws, count, len(bases.tables), bases.window, signed=True)
-        subsets = draw_digits(draws, count, len(bases.subset_tables), SUBSET_WINDOW, signed=False)
-        powers = divide(fractions(bases.tables, digits, n2), n2)
-        factors = subset_products(bases.subset_tables, subsets, n2)
+        bases, subsets = self._bases.bases, self._bases.subsets
+        digits = draw_digits(draws, count, bases.positions, bases.window, signed=True)
+        chosen = draw_digits(draws, count, subsets.positions, SUBSET_WINDOW, signed=False)
+        powers, factors = raise_bases(bases, digits), multiply_subsets(subsets, chosen)
         return [power * factor % n2 for power, factor in zip(powers, factors, strict=True)]
 
     def refresh_many(self, ciphertexts: Sequence[Ciphertext], draws: Draws) -> list[FreshCiphertext]:

@@ -9,18 +9,16 @@ releases the interpreter lock inside each call.
 from __future__ import annotations
 
 import ctypes
-import functools
 import hashlib
-import importlib
-import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import rbcl
 
 from streams.kernels.entropy import expand, prf
+from streams.native import kernel_threads, native_points
 
 #: Bytes of an encoded point, of a scalar and of a tag.
 POINT_BYTES: Final = 32
@@ -73,8 +71,8 @@ def normalise_id(raw: str, id_type: str) -> str:
 def hash_ids(ids: Iterable[str], context: bytes) -> bytes:
     """Map normalised identifiers to points: from_hash(SHA-512(context || id)), with lengths. 32 bytes each, joined."""
     prefix = _id_prefix(context)
-    if native := _native():
-        return bytes(native.hash_ids(list(ids), prefix, _threads()))
+    if native := native_points():
+        return bytes(native.hash_ids(list(ids), prefix, kernel_threads()))
     start = hashlib.sha512(prefix)
     digests = bytearray()
     for text in ids:
@@ -87,17 +85,17 @@ def hash_ids(ids: Iterable[str], context: bytes) -> bytes:
 
 def blind_ids(ids: Iterable[str], context: bytes, factor: bytes) -> bytes:
     """`hash_ids` and then `multiply`; the native kernel saves the encodings in between."""
-    if (native := _native()) and len(factor) == SCALAR_BYTES:
+    if (native := native_points()) and len(factor) == SCALAR_BYTES:
         texts = list(ids)
-        return _accept(native.blind_ids(texts, _id_prefix(context), factor, _threads()), len(texts))
+        return _accept(native.blind_ids(texts, _id_prefix(context), factor, kernel_threads()), len(texts))
     return multiply(hash_ids(ids, context), factor)
 
 
 def hash_to_points(digests: bytes) -> bytes:
     """Map joined 64-byte uniform strings to points (RFC 9496, section 4.3.4)."""
     count = _count(digests, _HASH_BYTES, "digests")
-    if native := _native():
-        return bytes(native.hash_to_points(digests, _threads()))
+    if native := native_points():
+        return bytes(native.hash_to_points(digests, kernel_threads()))
     source, target, result = _buffers(digests, count)
     for index in range(count):
         _from_hash(target + POINT_BYTES * index, source + _HASH_BYTES * index)
@@ -122,8 +120,8 @@ def multiply(points: bytes, factor: bytes) -> bytes:
     count = _count(points, POINT_BYTES, "points")
     if len(factor) != SCALAR_BYTES:
         raise ValueError(f"a scalar has {SCALAR_BYTES} bytes, not {len(factor)}")
-    if native := _native():
-        return _accept(native.multiply_points(points, factor, _threads()), count)
+    if native := native_points():
+        return _accept(native.multiply_points(points, factor, kernel_threads()), count)
     return _accept(_products(points, factor, count), count)
 
 
@@ -150,7 +148,7 @@ def tag_points(points: bytes, context: bytes) -> bytes:
     """Digest each joined point to 32 bytes under `context`: first 16 the tag to match, last 16 the proof."""
     count = _count(points, POINT_BYTES, "points")
     prefix = b"isthmus/psi/tag" + len(context).to_bytes(8, "big") + context
-    if native := _native():
+    if native := native_points():
         return bytes(native.tag_points(points, prefix))
     start = hashlib.sha256(prefix)
     tags = bytearray()
@@ -163,27 +161,6 @@ def tag_points(points: bytes, context: bytes) -> bytes:
 
 def _id_prefix(context: bytes) -> bytes:
     return b"isthmus/psi/id" + len(context).to_bytes(8, "big") + context
-
-
-@functools.cache
-def _native() -> Any:
-    """The native kernel, or None. `ISTHMUS_KERNEL` is auto (native where it is installed), native or gmpy2."""
-    choice = os.environ.get("ISTHMUS_KERNEL", "auto")
-    if choice not in ("auto", "native", "gmpy2"):
-        raise ValueError(f"ISTHMUS_KERNEL is {choice!r}; use auto, native or gmpy2")
-    if choice == "gmpy2":
-        return None
-    try:
-        return importlib.import_module("isthmus_native")
-    except ModuleNotFoundError:
-        if choice == "native":
-            raise
-        return None
-
-
-def _threads() -> int:
-    """Threads of one call of the native kernel; the results do not depend on them."""
-    return int(os.environ.get("ISTHMUS_KERNEL_THREADS", "1"))
 
 
 def _count(joined: bytes, width: int, what: str) -> int:

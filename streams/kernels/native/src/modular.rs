@@ -141,10 +141,11 @@ impl Modulus {
         &self,
         py: Python<'py>,
         tables: Vec<PyRef<'py, FixedTable>>,
-        digits: Vec<i16>,
+        digits: &[u8],
         invert: &Bound<'py, PyAny>,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let digits = words(digits);
         let parts: Vec<&Table> = tables.iter().map(|table| &table.inner).collect();
         let positions: usize = parts.iter().map(|table| table.rows).sum();
         let least = parts.iter().map(|table| table.last_entry()).min().unwrap_or(0);
@@ -172,9 +173,10 @@ impl Modulus {
         &self,
         py: Python<'py>,
         table: &FixedTable,
-        digits: Vec<i16>,
+        digits: &[u8],
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let digits = words(digits);
         let table = &table.inner;
         check_digits(&digits, table.rows, table.last_entry(), false)?;
         let count = digits.len() / table.rows;
@@ -192,11 +194,11 @@ impl Modulus {
         invert: &Bound<'py, PyAny>,
         run: usize,
         gaps: Vec<u32>,
-        digits: Vec<i16>,
+        digits: &[u8],
         last: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let values = self.numbers(values)?;
+        let (values, digits) = (self.numbers(values)?, words(digits));
         if run == 0 || digits.len() != gaps.len() * values.count() || digits.iter().any(|d| !(-8..=8).contains(d)) {
             return refuse("digits do not fit values and places");
         }
@@ -217,13 +219,13 @@ impl Modulus {
         values: &[u8],
         invert: Option<&Bound<'py, PyAny>>,
         features: usize,
-        digits: Vec<i16>,
+        digits: &[u8],
         largest: usize,
         order: Vec<(usize, usize)>,
         last: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
-        let values = self.numbers(values)?;
+        let (values, digits) = (self.numbers(values)?, words(digits));
         let (places, items) = (order.len(), features * order.len());
         let least = if invert.is_some() { -(largest as i64) } else { 0 };
         let fits = |d: &i16| (least..=largest as i64).contains(&(*d as i64));
@@ -268,12 +270,14 @@ impl Modulus {
         &self,
         py: Python<'py>,
         values: &[u8],
-        bins: Vec<i32>,
+        bins: &[u8],
         features: usize,
         count: usize,
         threads: usize,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let values = self.numbers(values)?;
+        let bins: Vec<i32> =
+            bins.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
         if features == 0
             || count == 0
             || bins.len() != values.count() * features
@@ -287,6 +291,11 @@ impl Modulus {
             products::histogram(out, &loaded, &bins, features, count, modulus, threads);
         }))
     }
+}
+
+/// Little-endian numbers of two bytes.
+fn words(bytes: &[u8]) -> Vec<i16> {
+    bytes.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect()
 }
 
 fn lanes_of(block: &[montgomery::Word]) -> Vec<Vec<u64>> {

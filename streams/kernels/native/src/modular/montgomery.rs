@@ -199,26 +199,27 @@ fn multiply_portable(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], factor
 
 /// Big-endian bytes in limbs, the lowest first. What is beyond the last limb must be zero.
 pub fn read_limbs(bytes: &[u8], limbs: &mut [u64]) {
-    limbs.fill(0);
-    for (place, &byte) in bytes.iter().rev().enumerate() {
-        let (limb, shift) = (8 * place / LIMB_BITS, 8 * place % LIMB_BITS);
-        if limb < limbs.len() {
-            limbs[limb] |= (byte as u64) << shift & MASK;
-        }
-        if shift > LIMB_BITS - 8 && limb + 1 < limbs.len() {
-            limbs[limb + 1] |= byte as u64 >> (LIMB_BITS - shift);
-        }
+    // Little-endian with room for a word read at any byte.
+    let mut little = vec![0; (limbs.len() * LIMB_BITS / 8 + 16).max(bytes.len() + 8)];
+    for (place, &byte) in little.iter_mut().zip(bytes.iter().rev()) {
+        *place = byte;
+    }
+    for (number, limb) in limbs.iter_mut().enumerate() {
+        let (start, shift) = (number * LIMB_BITS / 8, number * LIMB_BITS % 8);
+        let word = u64::from_le_bytes(little[start..start + 8].try_into().expect("eight bytes"));
+        *limb = word >> shift & MASK;
     }
 }
 
 fn write_bytes(limbs: &[u64], bytes: &mut [u8]) {
-    for (place, byte) in bytes.iter_mut().rev().enumerate() {
-        let (limb, shift) = (8 * place / LIMB_BITS, 8 * place % LIMB_BITS);
-        let mut value = if limb < limbs.len() { limbs[limb] >> shift } else { 0 };
-        if shift > LIMB_BITS - 8 && limb + 1 < limbs.len() {
-            value |= limbs[limb + 1] << (LIMB_BITS - shift);
-        }
-        *byte = value as u8;
+    let mut little = vec![0u8; (limbs.len() * LIMB_BITS / 8 + 16).max(bytes.len())];
+    for (number, &limb) in limbs.iter().enumerate() {
+        let (start, shift) = (number * LIMB_BITS / 8, number * LIMB_BITS % 8);
+        let word = u64::from_le_bytes(little[start..start + 8].try_into().expect("eight bytes"));
+        little[start..start + 8].copy_from_slice(&(word | limb << shift).to_le_bytes());
+    }
+    for (byte, &place) in bytes.iter_mut().rev().zip(&little) {
+        *byte = place;
     }
 }
 
