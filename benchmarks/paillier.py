@@ -56,9 +56,10 @@ def run() -> dict[str, Any]:
         missing["isthmus native"] = "isthmus_native is not installed: figures are of the gmpy2 path"
     rows: list[dict[str, Any]] = []
     notes: dict[str, str] = {}
+    libraries: dict[str, str] = {}
     result: dict[str, Any] = {}
     for bits in SIZES:
-        figures = measure_all(bits, paths, missing, notes)
+        figures = measure_all(bits, paths, missing, notes, libraries)
         operations = {name: None for column in figures.values() for name in column}
         rows += [
             {"operation": name, "of": UNITS.get(name, "one ciphertext"), "bits": bits, "unit": "processor seconds"}
@@ -69,11 +70,14 @@ def run() -> dict[str, Any]:
         workers = {path: two_workers(bits, path) for path in paths}
         for key, path in (("ratios", paths[-1]), ("ratios_gmpy2", "gmpy2")):
             result[key + suffix] = ratios(figures, f"isthmus_{path}") | {"two_workers": workers[path]}
-    return {"rows": rows, "ratios_path": paths[-1], **result, "notes": notes, "not_installed": missing}
+    texts = {"libraries": libraries, "notes": notes, "not_installed": missing}
+    return {"rows": rows, "ratios_path": paths[-1], **result, **texts}
 
 
-def measure_all(bits: int, paths: list[str], missing: dict[str, str], notes: dict[str, str]) -> Figures:
-    """Every library's processor seconds at one key size; adds to `missing` and `notes`."""
+def measure_all(
+    bits: int, paths: list[str], missing: dict[str, str], notes: dict[str, str], libraries: dict[str, str]
+) -> Figures:
+    """Every library's processor seconds at one key size; adds to `missing`, `notes` and `libraries`."""
     reports: dict[str, dict[str, Any] | None] = {}
     here = Path(sys.executable)
     for path in paths:
@@ -86,6 +90,7 @@ def measure_all(bits: int, paths: list[str], missing: dict[str, str], notes: dic
         reports[column] = measure(rival, program, (str(bits), *arguments), missing)
     found = {column: report for column, report in reports.items() if report is not None}
     for column, report in found.items():
+        libraries[column] = report["library"]
         notes |= {f"{column} {name}": note for name, note in report["notes"].items()}
     return {column: report["cpu_seconds"] for column, report in found.items()}
 

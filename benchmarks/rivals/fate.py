@@ -28,7 +28,7 @@ COUNT = 100
 def main() -> None:
     """Measure all operations."""
     bits = key_bits()
-    figures = Figures("fate_utils")
+    figures = Figures("fate-utils")
     private, public, coder = paillier.keygen(bits)
 
     def decrypted(ciphertexts: object) -> list[int]:

@@ -30,7 +30,7 @@ from benchmarks.rivals.workload import (
 def main() -> None:
     """Measure one scheme."""
     bits, scheme = key_bits(), sys.argv[2]
-    figures = Figures(f"sf-heu {scheme}")
+    figures = Figures("sf-heu", scheme)
     kit = heu_numpy.setup(phe.parse_schema_type(scheme.lower()), bits)
     encoder = kit.bigint_encoder()
     encryptor, decryptor, evaluator = kit.encryptor(), kit.decryptor(), kit.evaluator()

@@ -25,7 +25,7 @@ from benchmarks.rivals.workload import (
 def main() -> None:
     """Measure all operations."""
     bits = key_bits()
-    figures = Figures("ipcl_python")
+    figures = Figures("ipcl-python")
     public, private = PaillierKeypair.generate_keypair(bits, True)
     numbers = list(range(ROWS))
     few = figures.measure("encrypt_public", lambda: public.encrypt(numbers[:COUNT]), COUNT)

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,8 @@ def check(what: str, found: list[int], expected: list[int]) -> None:
 class Figures:
     """Processor seconds of each operation on one core, the least of several tries."""
 
-    def __init__(self, library: str) -> None:
+    def __init__(self, distribution: str, scheme: str = "Paillier") -> None:
+        library = f"{distribution} {version(distribution)}, {scheme}"
         self._result: dict[str, Any] = {"library": library, "cpu_seconds": {}, "notes": {}}
 
     def measure(self, name: str, work: Callable[[], Any], items: int = 1, tries: int = 3) -> Any:
