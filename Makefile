@@ -4,18 +4,25 @@ VENV ?= .venv
 UV ?= uv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+CARGO ?= cargo
+NATIVE := streams/kernels/native
+NATIVE_INSTALLED := $(VENV)/native-installed
+#: The native kernel is built for checks and tests where there is a Rust compiler. Nothing needs it.
+NATIVE_IF_POSSIBLE := $(if $(shell command -v $(CARGO) 2>/dev/null),$(NATIVE_INSTALLED),without-native)
 #: The layers that need no broker, no network and no second process.
 PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks
 #: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
 WORKERS ?= 2
 
-.PHONY: help venv demo test check pure-tests bench lock clean
+.PHONY: help venv demo test check pure-tests native native-check without-native bench lock clean
 
 help:
 	@echo "make venv                 install everything into $(VENV), once"
 	@echo "make demo ARGS=...        run the demonstration"
 	@echo "make check                lint, format, types, imports, pure tests"
 	@echo "make test ARGS=...        all tests, with a real broker; WORKERS=0 runs them one after the other"
+	@echo "make native               build the native kernels; needs Rust's cargo"
+	@echo "make native-check         their own checks: format, lints, tests, and inputs under a sanitizer"
 	@echo "make bench NAME= ARGS=    one benchmark of benchmarks/"
 	@echo "make lock                 pin the dependencies of pyproject.toml again"
 	@echo "make clean                remove what was built, but no downloads"
@@ -35,10 +42,26 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: venv
 	$(BIN)/isthmus demo $(ARGS)
 
-test: venv
+# The lock names the build tool; cargo's own lock names the libraries.
+native: $(NATIVE_INSTALLED)
+
+$(NATIVE_INSTALLED): $(INSTALLED) $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NATIVE)/pyproject.toml $(shell find $(NATIVE)/src -name '*.rs')
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (rustup.rs), or go without" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(NATIVE)/requirements.lock
+	cd $(NATIVE) && VIRTUAL_ENV=$(abspath $(VENV)) $(abspath $(BIN))/maturin develop --release --locked --quiet
+	@touch $@
+
+native-check: $(NATIVE_INSTALLED)
+	cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) clippy --release --locked --quiet -- -D warnings
+	cd $(NATIVE) && $(CARGO) test --release --locked --quiet
+
+without-native:
+	@echo "there is no cargo here: the native kernels are neither built nor tested; gmpy2 and libsodium compute"
+
+test: venv $(NATIVE_IF_POSSIBLE)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: venv
+check: venv $(NATIVE_IF_POSSIBLE)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,5 +86,5 @@ lock:
 	rm requirements.lock.new
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .isthmus
+	rm -rf $(NATIVE)/target build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .isthmus
 	find . -name __pycache__ -not -path "./$(VENV)/*" -prune -exec rm -rf {} +

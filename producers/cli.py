@@ -22,6 +22,7 @@ COMMANDS = {
     "federation": "producers.commands.federation",
     "audit": "producers.commands.audit",
     "broker": "producers.commands.broker",
+    "doctor": "producers.commands.doctor",
 }
 
 
