@@ -211,10 +211,8 @@ fn doubled(a: &Words) -> Words {
     opaque(out)
 }
 
-/// A product before carries. A call of its own: in one piece with others the compiler mixes their steps, and
-/// sixteen registers do not hold what is then alive.
-#[inline(never)]
-#[target_feature(enable = "avx2")]
+/// A product before carries.
+#[inline(always)]
 fn product(a: &Words, b: &Words) -> Words {
     let (a, b) = (&opaque(*a), &opaque(*b));
     let (a2, b19) = (&doubled(a), &all_times_19(b));
@@ -249,6 +247,33 @@ fn square(a: &Words) -> Words {
         square_column::<8>(a, a2, a4, a19),
         square_column::<9>(a, a2, a4, a19),
     ]
+}
+
+// Products are calls: in one piece with others the compiler mixes their steps, sixteen registers do not hold what is then
+// alive, and it takes minutes over it.
+
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn wide_product(a: &Words, b: &Words) -> Words {
+    product(a, b)
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn wide_square(a: &Words) -> Words {
+    square(a)
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn carried_product(a: &Words, b: &Words) -> Words {
+    carry_all(product(a, b))
+}
+
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn power(x: Avx2) -> Avx2 {
+    x.power_252()
 }
 
 impl Lanes for Avx2 {
@@ -314,14 +339,33 @@ impl Lanes for Avx2 {
     }
 
     #[inline(always)]
+    fn power_sqrt(self) -> Self {
+        // Sound: as above.
+        unsafe { power(self) }
+    }
+
+    #[inline(always)]
     fn mul_wide(self, other: Self) -> Words {
         // Sound: as above.
-        unsafe { product(&self.0, &other.0) }
+        unsafe { wide_product(&self.0, &other.0) }
     }
 
     #[inline(always)]
     fn square_wide(self) -> Words {
-        square(&self.0)
+        // Sound: as above.
+        unsafe { wide_square(&self.0) }
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        // Sound: as above.
+        Self(unsafe { carried_product(&self.0, &other.0) })
+    }
+
+    #[inline(always)]
+    fn square(self) -> Self {
+        // Not a call: most squares stand in the loops of `power`, one behind the other.
+        Self(carry_all(square(&self.0)))
     }
     #[inline(always)]
     fn wide_add(a: Words, b: Words) -> Words {

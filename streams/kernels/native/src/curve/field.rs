@@ -125,9 +125,12 @@ pub trait Lanes: Copy {
         ones250.square_times(5).mul(x11)
     }
 
+    /// x^((p - 5) / 8), as a function of its own: its loops are long, and a square root is taken in four places.
+    fn power_sqrt(self) -> Self;
+
     /// x^((p - 5) / 8) = x^(2^252 - 3).
     #[inline(always)]
-    fn power_sqrt(self) -> Self {
+    fn power_252(self) -> Self {
         let (ones250, _) = self.power_250();
         ones250.square_times(2).mul(self)
     }

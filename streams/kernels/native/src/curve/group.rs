@@ -250,7 +250,7 @@ impl<F: Lanes> Point<F> {
 /// Double each point and encode it. One inversion serves the whole slice (Montgomery's trick), where ENCODE takes an
 /// inverse square root a point: for a doubled point that root is known up to its sign, which the encoding drops.
 ///
-/// With e = 2XY, f = Y^2 - X^2, g = Y^2 + X^2, h = 2Z^2 - f the doubled point is x = e/f', y = g/h', and by the
+/// With e = 2XY, f = Y^2 - X^2, g = Y^2 + X^2, h = 2Z^2 - f the doubled point is x = e/f, y = g/h, and by the
 /// curve's equation u1 u2^2 of ENCODE is (a - d)(f e)^2 (e f g h)^2, a square whose root needs products alone.
 #[inline(always)]
 pub fn encode_doubled<F: Lanes>(

@@ -119,6 +119,12 @@ fn freeze(limbs: [__m512i; 5]) -> [__m512i; 5] {
     l
 }
 
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
+fn power(x: Ifma) -> Ifma {
+    x.power_252()
+}
+
 impl Lanes for Ifma {
     const LANES: usize = 8;
     type Wide = [__m512i; 5];
@@ -173,6 +179,11 @@ impl Lanes for Ifma {
             out[k] = minus(plus(out[k], set(BIAS[k])), other.0[k]);
         }
         Self::carry(out)
+    }
+
+    #[inline(always)]
+    fn power_sqrt(self) -> Self {
+        unsafe { power(self) }
     }
 
     #[inline(always)]
