@@ -10,11 +10,11 @@ NATIVE_INSTALLED := $(VENV)/native-installed
 #: The native kernel is built for checks and tests where there is a Rust compiler. Nothing needs it.
 NATIVE_IF_POSSIBLE := $(if $(shell command -v $(CARGO) 2>/dev/null),$(NATIVE_INSTALLED),without-native)
 #: The layers that need no broker, no network and no second process.
-PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks
+PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks tests/native
 #: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
 WORKERS ?= 2
 
-.PHONY: help venv demo test check pure-tests native native-check without-native bench lock clean
+.PHONY: help venv demo test lint check pure-tests native native-check without-native bench lock clean
 
 help:
 	@echo "make venv                 install everything into $(VENV), once"
@@ -61,11 +61,14 @@ without-native:
 test: venv $(NATIVE_IF_POSSIBLE)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-check: venv $(NATIVE_IF_POSSIBLE)
+# With -j2 the native kernels are built meanwhile.
+lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint $(NATIVE_IF_POSSIBLE)
 	$(BIN)/python -m pytest -n $(WORKERS) --quiet $(wildcard $(PURE_TESTS))
 
 pure-tests:

@@ -20,7 +20,6 @@ from benchmarks.rivals.workload import (
     BINS,
     COUNT,
     FACTORS,
-    HISTOGRAM_FEATURES,
     HISTOGRAM_ROWS,
     ROWS,
     Figures,
@@ -34,6 +33,7 @@ from benchmarks.rivals.workload import (
 from schemas.profiles import KeyProfile
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext, add, add_plain, scale
 from streams.kernels.entropy import Draws, prf
+from streams.kernels.histogram import sum_bins
 from streams.kernels.multiexp import weighted_products
 from streams.kernels.owner import OwnerEncryptor, decrypt_many
 from streams.kernels.paillier_keys import PublicKey, generate_keys
@@ -54,14 +54,7 @@ WORKER_COUNT = 2000
 
 def histogram_sums(public: PublicKey, ciphertexts: Sequence[Ciphertext], places: Any) -> list[Ciphertext]:
     """The sums of each feature's bins: `places` (rows, features); one multiplication for each row and feature."""
-    n2 = public.modulus_squared
-    totals = [mpz(1)] * (BINS * HISTOGRAM_FEATURES)
-    for ciphertext, own in zip(ciphertexts, places.tolist(), strict=True):
-        value = ciphertext.value
-        for feature, place in enumerate(own):
-            index = BINS * feature + place
-            totals[index] = totals[index] * value % n2
-    return [Ciphertext(total) for total in totals]
+    return [each for column in sum_bins(ciphertexts, places, BINS, public) for each in column]
 
 
 def main() -> None:

@@ -16,4 +16,4 @@ PATHS = ("libsodium", "native") if importlib.util.find_spec("isthmus_native") el
 def take_path(patch: pytest.MonkeyPatch, path: str) -> None:
     """Let `ristretto` take one path until the patch is undone."""
     native = importlib.import_module("isthmus_native") if path == "native" else None
-    patch.setattr(ristretto, "_native", lambda: native)
+    patch.setattr(ristretto, "native_points", lambda: native)
