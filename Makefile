@@ -8,7 +8,7 @@ CARGO ?= cargo
 NATIVE := streams/kernels/native
 NATIVE_INSTALLED := $(VENV)/native-installed
 #: The native kernel is built for checks and tests where there is a Rust compiler. Nothing needs it.
-NATIVE_IF_POSSIBLE := $(if $(shell command -v $(CARGO) 2>/dev/null),$(NATIVE_INSTALLED),without-native)
+NATIVE_IF_POSSIBLE := $(if $(shell $(CARGO) --version 2>/dev/null),$(NATIVE_INSTALLED),without-native)
 #: The layers that need no broker, no network and no second process.
 PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks tests/native
 #: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
@@ -46,7 +46,7 @@ demo: venv
 native: $(NATIVE_INSTALLED)
 
 $(NATIVE_INSTALLED): $(INSTALLED) $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NATIVE)/pyproject.toml $(shell find $(NATIVE)/src -name '*.rs')
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.89 or newer (rustup.rs), or go without" >&2; exit 1; }
+	@$(CARGO) --version >/dev/null 2>&1 || { echo "cargo is missing: install Rust 1.89 or newer (rustup.rs), or go without" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(NATIVE)/requirements.lock
 	cd $(NATIVE) && VIRTUAL_ENV=$(abspath $(VENV)) $(abspath $(BIN))/maturin develop --release --locked --quiet
 	@touch $@

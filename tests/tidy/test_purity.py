@@ -27,7 +27,6 @@ BANNED_NAMES = {
 }  # fmt: skip
 #: What a module may do all the same, and why.
 EXCEPTIONS = {
-    ("streams/kernels/ristretto.py", "os"): "chooses between two paths that give the same bytes",
     ("streams/kernels/link_tables/__init__.py", "np.load"): "reads the tables that are part of the package",
     ("streams/kernels/link_table.py", "np.load"): "reads the tables that are part of the package",
 }
