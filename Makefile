@@ -8,13 +8,17 @@ CARGO ?= cargo
 NATIVE := streams/kernels/native
 NATIVE_INSTALLED := $(VENV)/native-installed
 #: The native kernel is built for checks and tests where there is a Rust compiler. Nothing needs it.
-NATIVE_IF_POSSIBLE := $(if $(shell $(CARGO) --version 2>/dev/null),$(NATIVE_INSTALLED),without-native)
+HAS_CARGO := $(shell $(CARGO) --version 2>/dev/null)
+NATIVE_IF_POSSIBLE := $(if $(HAS_CARGO),$(NATIVE_INSTALLED),without-native)
+#: Seconds of new inputs for each target of the native kernels' fuzzers.
+FUZZ_SECONDS ?= 10
 #: The layers that need no broker, no network and no second process.
 PURE_TESTS := tests/kernels tests/machines tests/schemas tests/tidy tests/fuzz tests/benchmarks tests/native
 #: Test files that run at the same time, each worker with a broker of its own; 0: all in one process, as a debugger wants.
 WORKERS ?= 2
 
-.PHONY: help venv demo test lint check pure-tests native native-check without-native bench lock clean
+.PHONY: help venv demo test lint check test-pure pure-tests native native-check native-lint native-test native-fuzz \
+	without-native bench lock clean
 
 help:
 	@echo "make venv                 install everything into $(VENV), once"
@@ -22,7 +26,7 @@ help:
 	@echo "make check                lint, format, types, imports, pure tests"
 	@echo "make test ARGS=...        all tests, with a real broker; WORKERS=0 runs them one after the other"
 	@echo "make native               build the native kernels; needs Rust's cargo"
-	@echo "make native-check         their own checks: format, lints, tests, and inputs under a sanitizer"
+	@echo "make native-check         their own checks: format, lints, and under a sanitizer tests and fuzzers (FUZZ_SECONDS)"
 	@echo "make bench NAME= ARGS=    one benchmark of benchmarks/"
 	@echo "make lock                 pin the dependencies of pyproject.toml again"
 	@echo "make clean                remove what was built, but no downloads"
@@ -51,9 +55,29 @@ $(NATIVE_INSTALLED): $(INSTALLED) $(NATIVE)/Cargo.toml $(NATIVE)/Cargo.lock $(NA
 	cd $(NATIVE) && VIRTUAL_ENV=$(abspath $(VENV)) $(abspath $(BIN))/maturin develop --release --locked --quiet
 	@touch $@
 
-native-check: $(NATIVE_INSTALLED)
-	cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) clippy --release --locked --quiet -- -D warnings
-	cd $(NATIVE) && $(CARGO) test --release --locked --quiet
+# Sanitizers are unstable flags, which a stable rustc takes when it is told so; build scripts go without, hence the target.
+SANITIZED = RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address $(1)" $(CARGO)
+RUST_TARGET = $(shell rustc -vV | sed -n 's/^host: //p')
+# What cargo-fuzz passes (llvm.org/docs/LibFuzzer.html); it would be one more thing to install.
+COVERAGE := --cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+	-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+	-Cllvm-args=-sanitizer-coverage-trace-compares
+
+native-check: native-lint native-test native-fuzz
+
+native-lint:
+	cd $(NATIVE) && $(CARGO) fmt --check && $(CARGO) clippy --release --locked --quiet --features python -- -D warnings
+	cd $(NATIVE)/fuzz && $(CARGO) fmt --check
+
+native-test:
+	cd $(NATIVE) && $(call SANITIZED,) test --locked --quiet --lib --target $(RUST_TARGET)
+
+# The inputs kept in corpus/, then new ones; one that fails is left in target/.
+native-fuzz:
+	cd $(NATIVE)/fuzz && $(call SANITIZED,$(COVERAGE)) build --release --locked --quiet --target $(RUST_TARGET)
+	cd $(NATIVE)/fuzz && for name in modulus points; do mkdir -p target/found/$$name; \
+		target/$(RUST_TARGET)/release/$$name -max_total_time=$(FUZZ_SECONDS) -max_len=3000 -verbosity=0 -print_funcs=0 \
+			-artifact_prefix=target/$$name- target/found/$$name corpus/$$name || exit 1; done
 
 without-native:
 	@echo "there is no cargo here: the native kernels are neither built nor tested; gmpy2 and libsodium compute"
@@ -61,14 +85,16 @@ without-native:
 test: venv $(NATIVE_IF_POSSIBLE)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-# With -j2 the native kernels are built meanwhile.
+# With -j2 the native kernels are built and checked meanwhile.
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint $(NATIVE_IF_POSSIBLE)
+check: lint test-pure $(if $(HAS_CARGO),native-check)
+
+test-pure: venv $(NATIVE_IF_POSSIBLE)
 	$(BIN)/python -m pytest -n $(WORKERS) --quiet $(wildcard $(PURE_TESTS))
 
 pure-tests:

@@ -86,6 +86,8 @@ def slotted_products(
 def powers(ciphertexts: Sequence[Ciphertext], exponents: Sequence[int], public: PublicKey) -> list[Ciphertext]:
     """c_i ^ exponents[i] for each i, exponents of any sign: one inversion for all negative ones together."""
     n2 = public.modulus_squared
+    if native_modulus(n2, len(exponents)) is not None and max(map(abs, exponents)) <= MAX_WEIGHT:
+        return combined_powers(ciphertexts, np.array(exponents, dtype=np.int64)[:, None], [0], 1, public)
     negative = [i for i, exponent in enumerate(exponents) if exponent < 0]
     values = [ciphertext.value for ciphertext in ciphertexts]
     for i, inverse in zip(negative, invert_many([values[i] for i in negative], n2), strict=True):

@@ -1,5 +1,5 @@
-"""The native kernel's arithmetic modulo one number, on gmpy2's integers. Every method equals what the modules say that
-call it; what they do without it is the readable reference.
+"""The native kernel's arithmetic modulo the square of a number, on gmpy2's integers. Every method equals what the
+modules say that call it; what they do without it is the readable reference.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ LEAST: Final = 4
 
 
 class NativeModulus:
-    """Arithmetic modulo `modulus`, odd and above 64 bits. Numbers are in [0, modulus)."""
+    """Arithmetic modulo the square of `root`, odd and above 32 bits. Numbers are in [0, root^2)."""
 
-    def __init__(self, native: Any, modulus: mpz) -> None:
+    def __init__(self, native: Any, root: mpz) -> None:
         self._native = native
-        self._modulus = modulus
-        self._width = (modulus.bit_length() + 7) // 8
-        self._inner = native.Modulus(self._join([modulus]))
+        self._modulus = root * root
+        self._inner = native.Modulus(root.to_bytes((root.bit_length() + 7) // 8, "big"))
+        self._width = self._inner.width
         self._threads = kernel_threads()
 
     def multiply(self, a: Sequence[mpz], b: Sequence[mpz]) -> list[mpz]:
@@ -111,10 +111,11 @@ def _flat(numbers: NDArray[Any], kind: Any) -> bytes:
 
 @lru_cache(maxsize=16)
 def _modulus(native: Any, modulus: mpz) -> NativeModulus | None:
-    return NativeModulus(native, modulus) if modulus % 2 and modulus.bit_length() > 64 else None
+    root, rest = gmpy2.isqrt_rem(modulus)
+    return NativeModulus(native, root) if not rest and root % 2 and root.bit_length() > 32 else None
 
 
 def native_modulus(modulus: mpz, count: int) -> NativeModulus | None:
-    """What computes `count` results at a time modulo this number faster than gmpy2; None if nothing does."""
+    """What computes `count` results at a time modulo a square faster than gmpy2; None if nothing does."""
     native = native_products() if count >= LEAST else None
     return None if native is None else _modulus(native, modulus)

@@ -20,8 +20,8 @@ from streams.kernels.paillier import OwnerEncryptor, PublicKey, Refresher, decry
 
 SEED = bytes(range(32))
 BACKENDS = isthmus_native.modulus_backends()
-#: Of n^2 in tests and in use, of p^2, and one whose top byte is nearly empty.
-SIZES = (129, 512, 1025, 2048, 4096, 6144)
+#: Of roots in tests and in use: factors and their products, the smallest, tops that are nearly full or empty.
+SIZES = (33, 46, 47, 129, 512, 1024, 1025, 2048, 3072)
 
 
 def choose(monkeypatch: pytest.MonkeyPatch, path: str, threads: int = 1) -> None:
@@ -69,13 +69,15 @@ def join(values: list[mpz], width: int) -> bytes:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 17])
 def test_products_and_powers(backend: str, bits: int, count: int) -> None:
     draw = random.Random(bits)
-    for modulus in (
+    for root in (
         mpz(draw.getrandbits(bits - 1) | 1 | 1 << (bits - 1)),
         mpz(2) ** bits - 1,
         mpz(2) ** (bits - 1) + 1,
     ):
-        width = (modulus.bit_length() + 7) // 8
-        inner = isthmus_native.Modulus(modulus.to_bytes(width, "big"), backend)
+        modulus = root * root
+        inner = isthmus_native.Modulus(root.to_bytes(bits // 8 + 1, "big"), backend)
+        width = inner.width
+        assert width == (modulus.bit_length() + 7) // 8
         a, b = numbers(modulus, count), numbers(modulus, count, 2)[::-1]
         for threads in (1, 3):
             assert inner.multiply(join(a, width), join(b, width), threads) == join(
@@ -89,22 +91,26 @@ def test_products_and_powers(backend: str, bits: int, count: int) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    modulus = mpz(2) ** 200 + 9
-    inner = isthmus_native.Modulus(modulus.to_bytes(26, "big"))
+    root = mpz(2) ** 100 + 9
+    modulus = root * root
+    inner = isthmus_native.Modulus(root.to_bytes(13, "big"))
     good = join([mpz(3)], 26)
     for bad, text in ((b"x" * 25, "26 bytes each"), (modulus.to_bytes(26, "big"), "number 0 is not below")):
         with pytest.raises(ValueError, match=text):
             inner.multiply(bad, good)
     with pytest.raises(ValueError, match="2 numbers with 3"):
         inner.multiply(good * 2, good * 3)
-    for bad in (b"", b"\0", b"\x05", (mpz(2) ** 200).to_bytes(26, "big"), b"\xff" * 2000):
-        with pytest.raises(ValueError, match="a modulus is odd"):
+    for bad in (b"", b"\0", b"\x05", (mpz(2) ** 200).to_bytes(26, "big"), b"\xff" * 4, b"\xff" * 1000):
+        with pytest.raises(ValueError, match="a root is odd"):
             isthmus_native.Modulus(bad)
     with pytest.raises(ValueError, match="no back-end"):
-        isthmus_native.Modulus(modulus.to_bytes(26, "big"), "abacus")
+        isthmus_native.Modulus(root.to_bytes(13, "big"), "abacus")
     with pytest.raises(ZeroDivisionError):
-        native_modulus.NativeModulus(isthmus_native, mpz(3) ** 60).invert([mpz(2), mpz(3)])
+        native_modulus.NativeModulus(isthmus_native, mpz(3) ** 30).invert([mpz(2), mpz(3)])
     table = isthmus_native.FixedTable.of_base(inner, good, 4, 3)
+    other = isthmus_native.Modulus((root + 2).to_bytes(13, "big"))
+    with pytest.raises(ValueError, match="another modulus's"):
+        other.powers([table], np.zeros(3, dtype="<i2").tobytes(), lambda ends: ends)
     for digits in ([9, 0, 0], [0, -9, 0], [1, 2]):
         with pytest.raises(ValueError, match="digits do not fit"):
             inner.powers([table], np.array(digits, dtype="<i2").tobytes(), lambda ends: ends)
@@ -115,6 +121,15 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 KEYS = {bits: generate_keys(prf(SEED, "native", bits), bits) for bits in (256, 512)}
+
+
+def test_only_squares_have_a_native_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    choose(monkeypatch, "native")
+    square = mpz(2**80 + 13) ** 2
+    assert native_modulus.native_modulus(square, native_modulus.LEAST) is not None
+    assert native_modulus.native_modulus(square, native_modulus.LEAST - 1) is None
+    for other in (square + 2, mpz(2**80) ** 2, mpz(2**31 + 1) ** 2):
+        assert native_modulus.native_modulus(other, 100) is None
 
 
 @pytest.mark.parametrize("bits", KEYS)
@@ -163,6 +178,17 @@ def test_combined_powers(on_both: Callable[..., None], rows: int, run: int) -> N
         coefficients = draw.integers(-largest, largest, (rows, 4), endpoint=True)
         given = ciphertexts_of(public, rows)
         on_both(lambda k=coefficients, c=given: multiexp.combined_powers(c, k, [180, 120, 60, 0], run, public))
+
+
+@pytest.mark.parametrize("largest", [1, 8, (1 << 53) - 111, multiexp.MAX_WEIGHT, 1 << 300])
+def test_single_powers(on_both: Callable[..., None], largest: int) -> None:
+    public = KEYS[256].public
+    draw = random.Random(largest)
+    exponents = [largest, -largest, 0, 1, *(draw.randrange(-largest, largest + 1) for _ in range(9))]
+    given = ciphertexts_of(public, len(exponents))
+    on_both(lambda: multiexp.powers(given, exponents, public))
+    expected = [gmpy2.powmod(c.value, e, public.modulus_squared) for c, e in zip(given, exponents, strict=True)]
+    assert [each.value for each in multiexp.powers(given, exponents, public)] == expected
 
 
 @pytest.mark.parametrize(("rows", "features", "count"), [(1, 1, 1), (50, 3, 4), (200, 2, 50)])

@@ -13,12 +13,12 @@ from streams.kernels.sigmoid import SIGMOID_LIMIT
 from streams.kernels.split_link import SplitLayout, choose_residual_layout, choose_split_layout
 from streams.kernels.step_rule import FEW_COLUMNS, SCALAR_BITS, rank_of_pass
 
-#: Rows of a split-link chunk: 1024 ciphertexts of 512 bytes are half a record's limit, and two seconds of work.
-MOST_CHUNK_ROWS: Final = 1024
+#: Rows of a split-link chunk: 1664 ciphertexts of 512 bytes fill one sealed chunk of a record.
+MOST_CHUNK_ROWS: Final = 1664
 #: Where the guest knows the residuals a row costs some 20 us a column instead of 1.5 ms.
 PLAIN_CHUNK_FACTOR: Final = 8
-#: A step should stay below this at 2048 bits on one core.
-STEP_US: Final = 2_000_000
+#: A step should stay below this at 2048 bits on one core without native kernels.
+STEP_US: Final = 2_700_000
 ROW_US, ROW_COLUMN_US = 1_300, 22
 
 

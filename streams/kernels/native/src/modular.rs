@@ -1,12 +1,12 @@
-//! Arithmetic modulo the moduli of Paillier, byte for byte what gmpy2 gives. Numbers are joined, big-endian, in the width
-//! of the modulus, and below it.
+//! Arithmetic modulo the square of a number, as all of Paillier's is, byte for byte what gmpy2 gives. Numbers are joined,
+//! big-endian, in the width of the modulus, and below it.
 
-use pyo3::exceptions::PyValueError;
-use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+// Limbs and lanes go by their numbers, as in the formulas.
+#![allow(clippy::needless_range_loop)]
 
+use crate::{Refused, refuse};
 use chains::Numbers;
-use montgomery::{Backend, LANES, Montgomery};
+use montgomery::{Backend, Montgomery};
 use products::{Buckets, Combination};
 use tables::{Digits, Table};
 
@@ -14,225 +14,268 @@ mod chains;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
 mod montgomery;
+mod portable;
 mod products;
 mod tables;
 #[cfg(test)]
 mod tests;
 
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Modulus>()?;
-    module.add_class::<FixedTable>()?;
-    module.add_function(wrap_pyfunction!(modulus_backends, module)?)
-}
+/// Largest |digit| of a combination.
+const COMBINED_DIGIT: i64 = 8;
 
 /// Names of the back-ends for products that this processor can run, the one that is chosen first.
-#[pyfunction]
-fn modulus_backends() -> Vec<&'static str> {
+pub fn backends() -> Vec<&'static str> {
     available().map(Backend::name).collect()
 }
 
 fn available() -> impl Iterator<Item = Backend> {
-    [Backend::Ifma, Backend::Portable].into_iter().filter(|backend| backend.is_available())
+    [Backend::Ifma, Backend::Portable]
+        .into_iter()
+        .filter(|backend| backend.is_available())
 }
 
-fn refuse<T>(text: impl Into<String>) -> PyResult<T> {
-    Err(PyValueError::new_err(text.into()))
-}
+/// Most limbs of a root: sums of six half products a limb stay in a word.
+const MOST_LIMBS: usize = 128;
 
-/// An odd modulus.
-#[pyclass(frozen)]
-struct Modulus {
+/// The square of an odd number.
+pub struct Modulus {
     inner: Montgomery,
-    bytes: Vec<u8>,
 }
 
 impl Modulus {
-    /// Joined numbers below the modulus.
-    fn numbers<'a>(&self, bytes: &'a [u8]) -> PyResult<Numbers<'a>> {
-        let width = self.inner.bytes;
-        if !bytes.len().is_multiple_of(width) {
-            return refuse(format!("joined numbers have {width} bytes each, {} came", bytes.len()));
+    /// The square of a root of 33 to 6,600 bits, on the named back-end or the fastest.
+    pub fn new(root: &[u8], backend: Option<&str>) -> Result<Modulus, Refused> {
+        let Some(chosen) = available().find(|one| backend.is_none_or(|name| name == one.name()))
+        else {
+            return refuse(format!("this processor has no back-end {backend:?}"));
+        };
+        match Montgomery::new(root, chosen) {
+            Some(inner) if inner.limbs <= 2 * MOST_LIMBS => Ok(Modulus { inner }),
+            _ => refuse("a root is odd and has 33 to 6,600 bits"),
         }
-        match bytes.chunks(width).position(|number| number >= self.bytes.as_slice()) {
+    }
+
+    /// Bytes of a number.
+    pub fn width(&self) -> usize {
+        self.inner.bytes
+    }
+
+    /// Joined numbers below the modulus.
+    fn numbers<'a>(&self, bytes: &'a [u8]) -> Result<Numbers<'a>, Refused> {
+        let width = self.width();
+        if !bytes.len().is_multiple_of(width) {
+            let came = bytes.len();
+            return refuse(format!(
+                "joined numbers have {width} bytes each, {came} came"
+            ));
+        }
+        let is_above = |number: &[u8]| number >= self.inner.modulus.as_slice();
+        match bytes.chunks(width).position(is_above) {
             Some(index) => refuse(format!("number {index} is not below the modulus")),
             None => Ok(Numbers { bytes, width }),
         }
     }
 
-    fn result<'py>(
-        &self,
-        py: Python<'py>,
-        count: usize,
-        compute: impl FnOnce(&mut [u8]) + Send,
-    ) -> Bound<'py, PyBytes> {
-        let mut out = vec![0; count * self.inner.bytes];
-        py.detach(|| compute(&mut out));
-        PyBytes::new(py, &out)
+    /// Room for so many results, filled.
+    fn results(&self, count: usize, compute: impl FnOnce(&mut [u8])) -> Vec<u8> {
+        let mut out = vec![0; count * self.width()];
+        compute(&mut out);
+        out
     }
 
-    fn inverses(&self, values: Numbers, invert: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    /// a_i b_i; one b serves all.
+    pub fn multiply(&self, a: &[u8], b: &[u8], threads: usize) -> Result<Vec<u8>, Refused> {
+        let (a, b) = (self.numbers(a)?, self.numbers(b)?);
+        if b.count() != 1 && b.count() != a.count() {
+            return refuse(format!("{} numbers with {}", a.count(), b.count()));
+        }
+        Ok(self.results(a.count(), |out| {
+            chains::multiply(out, a, b, &self.inner, threads)
+        }))
+    }
+
+    /// value_i ^ exponent, for one exponent from 0 on, big-endian.
+    pub fn power(
+        &self,
+        values: &[u8],
+        exponent: &[u8],
+        threads: usize,
+    ) -> Result<Vec<u8>, Refused> {
+        let values = self.numbers(values)?;
+        Ok(self.results(values.count(), |out| {
+            chains::power(out, values, exponent, &self.inner, threads)
+        }))
+    }
+
+    /// Inverses of units; `invert` gives those of eight joined numbers.
+    pub fn invert<E: From<Refused>>(
+        &self,
+        values: &[u8],
+        invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<u8>, E> {
+        self.inverses(self.numbers(values)?, invert)
+    }
+
+    fn inverses<E: From<Refused>>(
+        &self,
+        values: Numbers,
+        invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> Result<Vec<u8>, E> {
         let mut out = vec![0; values.bytes.len()];
-        chains::invert(&mut out, values, &self.inner, |ends| -> PyResult<Vec<u8>> {
-            let inverted: Vec<u8> = invert.call1((PyBytes::new(invert.py(), ends),))?.extract()?;
+        chains::invert(&mut out, values, &self.inner, self.checked(invert))?;
+        Ok(out)
+    }
+
+    /// `invert`, whose answer must be as many numbers as it was told.
+    fn checked<E: From<Refused>>(
+        &self,
+        invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+    ) -> impl FnOnce(&[u8]) -> Result<Vec<u8>, E> {
+        |ends| {
+            let inverted = invert(ends)?;
             if inverted.len() != ends.len() {
                 return refuse("the inverses have another length");
             }
             self.numbers(&inverted)?;
             Ok(inverted)
-        })?;
-        Ok(out)
-    }
-}
-
-#[pymethods]
-impl Modulus {
-    #[new]
-    #[pyo3(signature = (modulus, backend = None))]
-    fn new(modulus: &[u8], backend: Option<&str>) -> PyResult<Modulus> {
-        let Some(chosen) = available().find(|one| backend.is_none_or(|name| name == one.name())) else {
-            return refuse(format!("this processor has no back-end {backend:?}"));
-        };
-        match Montgomery::new(modulus, chosen) {
-            Some(inner) if (2..=256).contains(&inner.limbs) => {
-                let bytes = modulus[modulus.len() - inner.bytes..].to_vec();
-                Ok(Modulus { inner, bytes })
-            }
-            _ => refuse("a modulus is odd and has 65 to 13,000 bits"),
         }
     }
 
-    /// Bytes of a number.
-    #[getter]
-    fn width(&self) -> usize {
-        self.inner.bytes
-    }
-
-    /// a_i b_i; one b serves all.
-    #[pyo3(signature = (a, b, threads = 1))]
-    fn multiply<'py>(&self, py: Python<'py>, a: &[u8], b: &[u8], threads: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let (a, b) = (self.numbers(a)?, self.numbers(b)?);
-        if b.count() != 1 && b.count() != a.count() {
-            return refuse(format!("{} numbers with {}", a.count(), b.count()));
-        }
-        Ok(self.result(py, a.count(), |out| chains::multiply(out, a, b, &self.inner, threads)))
-    }
-
-    /// value_i ^ exponent, for one exponent from 0 on, big-endian.
-    #[pyo3(signature = (values, exponent, threads = 1))]
-    fn power<'py>(
+    /// Powers of one base: `rows` digits of `window` bits.
+    pub fn build_table(
         &self,
-        py: Python<'py>,
-        values: &[u8],
-        exponent: &[u8],
-        threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let values = self.numbers(values)?;
-        Ok(self.result(py, values.count(), |out| chains::power(out, values, exponent, &self.inner, threads)))
+        base: &[u8],
+        window: usize,
+        rows: usize,
+    ) -> Result<FixedTable, Refused> {
+        let base = self.numbers(base)?;
+        if base.count() != 1 || !(2..=15).contains(&window) || rows == 0 {
+            return refuse("a table has one base, digits of 2 to 15 bits, and rows");
+        }
+        let inner = Table::of_base(base.bytes, window, rows, &self.inner);
+        Ok(self.table(inner))
     }
 
-    /// Inverses of units; `invert` gives those of eight.
-    fn invert<'py>(&self, py: Python<'py>, values: &[u8], invert: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-        Ok(PyBytes::new(py, &self.inverses(self.numbers(values)?, invert)?))
+    /// Products of all subsets of runs of bases.
+    pub fn build_subset_table(&self, bases: &[u8], window: usize) -> Result<FixedTable, Refused> {
+        let bases = self.numbers(bases)?;
+        if bases.count() == 0 || !(1..=14).contains(&window) {
+            return refuse("a table has bases, and runs of 1 to 14 of them");
+        }
+        let each: Vec<&[u8]> = bases.bytes.chunks(bases.width).collect();
+        Ok(self.table(Table::of_subsets(&each, window, &self.inner)))
+    }
+
+    fn table(&self, inner: Table) -> FixedTable {
+        FixedTable {
+            inner,
+            modulus: self.inner.modulus.clone(),
+        }
+    }
+
+    /// The tables' entries, if they are this modulus's.
+    fn own<'a>(&self, tables: &[&'a FixedTable]) -> Result<Vec<&'a Table>, Refused> {
+        if tables
+            .iter()
+            .any(|table| table.modulus != self.inner.modulus)
+        {
+            return refuse("a table is another modulus's");
+        }
+        Ok(tables.iter().map(|table| &table.inner).collect())
     }
 
     /// The quotients of the powers that signed digits (count, positions) pick from the tables, one after the other.
-    #[pyo3(signature = (tables, digits, invert, threads = 1))]
-    fn powers<'py>(
+    pub fn powers<E: From<Refused>>(
         &self,
-        py: Python<'py>,
-        tables: Vec<PyRef<'py, FixedTable>>,
-        digits: &[u8],
-        invert: &Bound<'py, PyAny>,
+        tables: &[&FixedTable],
+        digits: &[i16],
+        invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
         threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let digits = words(digits);
-        let parts: Vec<&Table> = tables.iter().map(|table| &table.inner).collect();
-        let positions: usize = parts.iter().map(|table| table.rows).sum();
-        let least = parts.iter().map(|table| table.last_entry()).min().unwrap_or(0);
-        check_digits(&digits, positions, least, true)?;
-        let count = digits.len() / positions;
-        let mut both = vec![0; 2 * count * self.inner.bytes];
-        let digits = Digits { digits: &digits, positions };
-        py.detach(|| tables::fractions(&mut both, &parts, &digits, &self.inner, threads));
-        let (numerators, denominators) = both.split_at(count * self.inner.bytes);
-        let width = self.inner.bytes;
-        let inverses = self.inverses(Numbers { bytes: denominators, width }, invert)?;
-        let (a, b) = (Numbers { bytes: numerators, width }, Numbers { bytes: &inverses, width });
-        Ok(self.result(py, count, |out| {
-            if count == 1 {
-                chains::multiply(out, a, b, &self.inner, 1)
-            } else {
-                chains::multiply(out, a, b, &self.inner, threads)
-            }
+    ) -> Result<Vec<u8>, E> {
+        let tables = self.own(tables)?;
+        let positions: usize = tables.iter().map(|table| table.rows).sum();
+        let least = tables.iter().map(|table| table.last_entry()).min();
+        let digits = picks(digits, positions, least.unwrap_or(0), true)?;
+        let modulus = &self.inner;
+        let [numerators, denominators] = tables::fractions(&tables, &digits, modulus, threads);
+        let inverses = chains::invert_blocks(&denominators, modulus, self.checked(invert))?;
+        Ok(self.results(digits.count(), |out| {
+            chains::multiply_blocks(out, &numerators, &inverses, modulus, threads)
         }))
     }
 
     /// The products of the subsets that digits (count, rows) pick.
-    #[pyo3(signature = (table, digits, threads = 1))]
-    fn subset_products<'py>(
+    pub fn subset_products(
         &self,
-        py: Python<'py>,
         table: &FixedTable,
-        digits: &[u8],
+        digits: &[i16],
         threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let digits = words(digits);
-        let table = &table.inner;
-        check_digits(&digits, table.rows, table.last_entry(), false)?;
-        let count = digits.len() / table.rows;
-        let digits = Digits { digits: &digits, positions: table.rows };
-        Ok(self.result(py, count, |out| tables::subset_products(out, table, &digits, &self.inner, threads)))
+    ) -> Result<Vec<u8>, Refused> {
+        let table = self.own(&[table])?[0];
+        let digits = picks(digits, table.rows, table.last_entry(), false)?;
+        Ok(self.results(digits.count(), |out| {
+            tables::subset_products(out, table, &digits, &self.inner, threads)
+        }))
     }
 
     /// See `combined_powers` in `multiexp.py`: `gaps` squarings before each place, digits (places, values) in -8 .. 8.
-    #[pyo3(signature = (values, invert, run, gaps, digits, last, threads = 1))]
     #[allow(clippy::too_many_arguments)]
-    fn combine<'py>(
+    pub fn combine<E: From<Refused>>(
         &self,
-        py: Python<'py>,
         values: &[u8],
-        invert: &Bound<'py, PyAny>,
+        invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
         run: usize,
-        gaps: Vec<u32>,
-        digits: &[u8],
+        gaps: &[u32],
+        digits: &[i16],
         last: usize,
         threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let (values, digits) = (self.numbers(values)?, words(digits));
-        if run == 0 || digits.len() != gaps.len() * values.count() || digits.iter().any(|d| !(-8..=8).contains(d)) {
+    ) -> Result<Vec<u8>, E> {
+        let values = self.numbers(values)?;
+        if run == 0
+            || digits.len() != gaps.len() * values.count()
+            || !are_within(digits, -COMBINED_DIGIT, COMBINED_DIGIT)
+        {
             return refuse("digits do not fit values and places");
         }
         let inverses = self.inverses(values, invert)?;
-        let inverses = Numbers { bytes: &inverses, width: self.inner.bytes };
-        let work = Combination { values, inverses, run, gaps: &gaps, digits: &digits, last };
-        let count = values.count().div_ceil(run);
-        Ok(self.result(py, count, |out| products::combine(out, &work, &self.inner, threads)))
+        let work = Combination {
+            values,
+            inverses: Numbers {
+                bytes: &inverses,
+                width: self.width(),
+            },
+            run,
+            gaps,
+            digits,
+            last,
+        };
+        Ok(self.results(values.count().div_ceil(run), |out| {
+            products::combine(out, &work, &self.inner, threads)
+        }))
     }
 
-    /// See `slotted_products` in `multiexp.py`. Digits are (values, features, places), up to `largest` in absolute value;
-    /// `order` has the places from the highest shift down with the squarings before each.
-    #[pyo3(signature = (values, invert, features, digits, largest, order, last, threads = 1))]
+    /// See `slotted_products` in `multiexp.py`. Digits are (values, features, places), up to `largest` in absolute value,
+    /// from 0 on where nothing inverts; `order` has the places from the highest shift down with the squarings before each.
     #[allow(clippy::too_many_arguments)]
-    fn slotted<'py>(
+    pub fn slotted<E: From<Refused>>(
         &self,
-        py: Python<'py>,
         values: &[u8],
-        invert: Option<&Bound<'py, PyAny>>,
+        invert: Option<impl FnOnce(&[u8]) -> Result<Vec<u8>, E>>,
         features: usize,
-        digits: &[u8],
+        digits: &[i16],
         largest: usize,
-        order: Vec<(usize, usize)>,
+        order: &[(usize, usize)],
         last: usize,
         threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
-        let (values, digits) = (self.numbers(values)?, words(digits));
+    ) -> Result<Vec<u8>, E> {
+        let values = self.numbers(values)?;
         let (places, items) = (order.len(), features * order.len());
-        let least = if invert.is_some() { -(largest as i64) } else { 0 };
-        let fits = |d: &i16| (least..=largest as i64).contains(&(*d as i64));
+        let most = largest as i64;
+        let least = if invert.is_some() { -most } else { 0 };
         if features == 0
             || largest > 1 << 15
             || digits.len() != values.count() * items
-            || !digits.iter().all(fits)
+            || !are_within(digits, least, most)
             || order.iter().any(|&(place, _)| place >= places)
         {
             return refuse("digits do not fit values, features and places");
@@ -241,43 +284,34 @@ impl Modulus {
             Some(invert) => self.inverses(values, invert)?,
             None => Vec::new(),
         };
+        let inverses = Numbers {
+            bytes: &inverses,
+            width: self.width(),
+        };
         let modulus = &self.inner;
-        Ok(self.result(py, features, |out| {
-            let loaded = products::separate(values, modulus);
-            let inverses = products::separate(Numbers { bytes: &inverses, width: modulus.bytes }, modulus);
-            let work = Buckets { values: &loaded, inverses: &inverses, digits: &digits, items, largest };
-            let blocks: Vec<usize> = (0..items).step_by(LANES).collect();
-            let share = blocks.len().div_ceil(threads.max(1));
-            let products: Vec<Vec<u64>> = std::thread::scope(|scope| {
-                let parts: Vec<_> = blocks
-                    .chunks(share)
-                    .map(|part| {
-                        let work = &work;
-                        scope.spawn(move || {
-                            part.iter().flat_map(|&first| lanes_of(&work.products(first, modulus))).collect::<Vec<_>>()
-                        })
-                    })
-                    .collect();
-                parts.into_iter().flat_map(|part| part.join().expect("a product does not panic")).collect()
-            });
-            products::join_items(out, &products, places, &order, last, modulus);
+        let work = Buckets {
+            values: &products::separate(values, modulus),
+            inverses: &products::separate(inverses, modulus),
+            digits,
+            items,
+            largest,
+        };
+        Ok(self.results(features, |out| {
+            let products = work.all_products(modulus, threads);
+            products::join_items(out, &products, places, order, last, modulus);
         }))
     }
 
     /// For each feature and bin the product of the values in it; `bins` (values, features), from 0 on.
-    #[pyo3(signature = (values, bins, features, count, threads = 1))]
-    fn histogram<'py>(
+    pub fn histogram(
         &self,
-        py: Python<'py>,
         values: &[u8],
-        bins: &[u8],
+        bins: &[i32],
         features: usize,
         count: usize,
         threads: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
+    ) -> Result<Vec<u8>, Refused> {
         let values = self.numbers(values)?;
-        let bins: Vec<i32> =
-            bins.chunks_exact(4).map(|four| i32::from_le_bytes(four.try_into().expect("four bytes"))).collect();
         if features == 0
             || count == 0
             || bins.len() != values.count() * features
@@ -285,64 +319,43 @@ impl Modulus {
         {
             return refuse("bins do not fit values and features");
         }
-        let modulus = &self.inner;
-        Ok(self.result(py, features * count, |out| {
-            let loaded = products::separate(values, modulus);
-            products::histogram(out, &loaded, &bins, features, count, modulus, threads);
+        let loaded = products::separate(values, &self.inner);
+        Ok(self.results(features * count, |out| {
+            products::histogram(out, &loaded, bins, features, count, &self.inner, threads);
         }))
     }
 }
 
-/// Little-endian numbers of two bytes.
-fn words(bytes: &[u8]) -> Vec<i16> {
-    bytes.chunks_exact(2).map(|two| i16::from_le_bytes([two[0], two[1]])).collect()
+fn are_within(digits: &[i16], least: i64, most: i64) -> bool {
+    digits
+        .iter()
+        .all(|&digit| (least..=most).contains(&i64::from(digit)))
 }
 
-fn lanes_of(block: &[montgomery::Word]) -> Vec<Vec<u64>> {
-    (0..LANES).map(|lane| block.iter().map(|word| word.0[lane]).collect()).collect()
-}
-
-fn check_digits(digits: &[i16], positions: usize, largest: usize, signed: bool) -> PyResult<()> {
-    let least = if signed { -(largest as i64) } else { 0 };
-    let fits = |digit: &i16| (least..=largest as i64).contains(&(*digit as i64));
-    if positions == 0 || !digits.len().is_multiple_of(positions) || !digits.iter().all(fits) {
+fn picks(
+    digits: &[i16],
+    positions: usize,
+    largest: usize,
+    is_signed: bool,
+) -> Result<Digits<'_>, Refused> {
+    let most = largest as i64;
+    let least = if is_signed { -most } else { 0 };
+    if positions == 0 || !digits.len().is_multiple_of(positions) || !are_within(digits, least, most)
+    {
         return refuse("digits do not fit the tables");
     }
-    Ok(())
+    Ok(Digits { digits, positions })
 }
 
 /// Entries of fixed bases.
-#[pyclass(frozen)]
-struct FixedTable {
+pub struct FixedTable {
     inner: Table,
+    modulus: Vec<u8>,
 }
 
-#[pymethods]
 impl FixedTable {
-    /// Powers of one base: `rows` digits of `window` bits.
-    #[staticmethod]
-    fn of_base(py: Python<'_>, modulus: &Modulus, base: &[u8], window: usize, rows: usize) -> PyResult<FixedTable> {
-        let base = modulus.numbers(base)?;
-        if base.count() != 1 || !(2..=15).contains(&window) || rows == 0 {
-            return refuse("a table has one base, digits of 2 to 15 bits, and rows");
-        }
-        let inner = py.detach(|| Table::of_base(base.bytes, window, rows, &modulus.inner));
-        Ok(FixedTable { inner })
-    }
-
-    /// Products of all subsets of runs of bases.
-    #[staticmethod]
-    fn of_subsets(py: Python<'_>, modulus: &Modulus, bases: &[u8], window: usize) -> PyResult<FixedTable> {
-        let bases = modulus.numbers(bases)?;
-        if bases.count() == 0 || !(1..=14).contains(&window) {
-            return refuse("a table has bases, and runs of 1 to 14 of them");
-        }
-        let each: Vec<&[u8]> = bases.bytes.chunks(bases.width).collect();
-        let inner = py.detach(|| Table::of_subsets(&each, window, &modulus.inner));
-        Ok(FixedTable { inner })
-    }
-
-    fn __len__(&self) -> usize {
+    /// Digits that pick an entry each.
+    pub fn rows(&self) -> usize {
         self.inner.rows
     }
 }

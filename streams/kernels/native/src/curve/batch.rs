@@ -60,19 +60,18 @@ impl Backend {
 }
 
 /// What becomes of each string of a buffer: a point of 32 bytes.
-#[derive(Clone, Copy)]
-pub enum Work<'a> {
+pub enum Work {
     /// A point times the scalar.
-    Multiply(&'a Digits),
+    Multiply(Digits),
     /// The point that 64 bytes map to.
     Map,
     /// Both, one after the other.
-    MapAndMultiply(&'a Digits),
+    MapAndMultiply(Digits),
 }
 
-impl Work<'_> {
+impl Work {
     /// Bytes of a string.
-    pub fn width(self) -> usize {
+    pub fn width(&self) -> usize {
         match self {
             Self::Multiply(_) => 32,
             Self::Map | Self::MapAndMultiply(_) => 64,
@@ -84,7 +83,7 @@ impl Work<'_> {
 /// encoding, or an identity before or after a multiplication.
 pub fn run(
     backend: Backend,
-    work: Work,
+    work: &Work,
     source: &[u8],
     out: &mut [u8],
     threads: usize,
@@ -112,18 +111,18 @@ pub fn run(
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512ifma")]
-fn run_ifma(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
+fn run_ifma(work: &Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
     run_chunk::<Ifma>(work, source, out)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn run_avx2(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
+fn run_avx2(work: &Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
     run_chunk::<Avx2>(work, source, out)
 }
 
 #[inline(always)]
-fn run_chunk<F: Lanes>(work: Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
+fn run_chunk<F: Lanes>(work: &Work, source: &[u8], out: &mut [u8]) -> Option<usize> {
     let mut halves = Vec::with_capacity(CHUNK / F::LANES);
     let mut refused = None;
     for (group, strings) in source.chunks(work.width() * F::LANES).enumerate() {
@@ -175,7 +174,7 @@ fn put(out: &mut [u8], group: usize, lanes: usize, strings: &[[u8; 32]; MAX_LANE
 
 /// Digests of texts, as `id_digest` gives them.
 pub fn digest_ids(prefix: &[u8], texts: &Texts, threads: usize) -> Vec<u8> {
-    let mut out = vec![0; 64 * texts.len()];
+    let mut out = vec![0; 64 * texts.count()];
     in_threads(
         out.chunks_mut(64 * CHUNK).enumerate().collect(),
         threads,

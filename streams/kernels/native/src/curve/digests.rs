@@ -15,7 +15,7 @@ impl Texts {
         self.ends.push(self.joined.len());
     }
 
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.ends.len()
     }
 

@@ -67,19 +67,42 @@ pub fn multiply(out: &mut [u8], a: Numbers, b: Numbers, modulus: &Montgomery, th
     });
 }
 
+/// a_i b_i of numbers in Montgomery's form.
+pub fn multiply_blocks(
+    out: &mut [u8],
+    a: &[Vec<Word>],
+    b: &[Vec<Word>],
+    modulus: &Montgomery,
+    threads: usize,
+) {
+    fill(out, modulus, threads, |first| {
+        let mut product = modulus.block();
+        modulus.multiply(&mut product, &a[first / LANES], &b[first / LANES]);
+        product
+    });
+}
+
 /// Bits of a digit of a common exponent.
 const WINDOW: usize = 5;
 
 /// value_i ^ exponent for one exponent (big-endian): fixed windows, as many products whatever its bits are.
-pub fn power(out: &mut [u8], values: Numbers, exponent: &[u8], modulus: &Montgomery, threads: usize) {
+pub fn power(
+    out: &mut [u8],
+    values: Numbers,
+    exponent: &[u8],
+    modulus: &Montgomery,
+    threads: usize,
+) {
     let bits = 8 * exponent.len();
     let bit = |place: usize| (exponent[exponent.len() - 1 - place / 8] >> (place % 8) & 1) as usize;
     let digits: Vec<usize> = (0..bits.div_ceil(WINDOW))
         .rev()
-        .map(|k| (0..WINDOW).rev().fold(0, |digit, j| {
-            let place = WINDOW * k + j;
-            2 * digit + if place < bits { bit(place) } else { 0 }
-        }))
+        .map(|k| {
+            (0..WINDOW).rev().fold(0, |digit, j| {
+                let place = WINDOW * k + j;
+                2 * digit + if place < bits { bit(place) } else { 0 }
+            })
+        })
         .collect();
     fill(out, modulus, threads, |first| {
         let base = values.load(first, modulus);
@@ -98,35 +121,55 @@ pub fn power(out: &mut [u8], values: Numbers, exponent: &[u8], modulus: &Montgom
     });
 }
 
-/// The inverses of units, by one inversion in eight chains (Montgomery 1987): `invert` is told eight joined numbers, and
-/// gives theirs, or an error.
+/// The inverses of units; see `invert_blocks`.
 pub fn invert<E>(
     out: &mut [u8],
     values: Numbers,
     modulus: &Montgomery,
     invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
 ) -> Result<(), E> {
-    let loaded: Vec<Vec<Word>> =
-        (0..values.count()).step_by(LANES).map(|first| values.load(first, modulus)).collect();
-    let mut scratch = modulus.block();
+    let loaded: Vec<Vec<Word>> = (0..values.count())
+        .step_by(LANES)
+        .map(|first| values.load(first, modulus))
+        .collect();
+    let inverses = invert_blocks(&loaded, modulus, invert)?;
+    fill(out, modulus, 1, |first| inverses[first / LANES].clone());
+    Ok(())
+}
+
+/// The inverses of units in Montgomery's form, by one inversion in eight chains (Montgomery 1987): `invert` is told eight
+/// joined numbers, and gives theirs, or an error.
+pub fn invert_blocks<E>(
+    units: &[Vec<Word>],
+    modulus: &Montgomery,
+    invert: impl FnOnce(&[u8]) -> Result<Vec<u8>, E>,
+) -> Result<Vec<Vec<Word>>, E> {
     let mut prefixes = vec![modulus.ones()];
-    for block in &loaded {
+    for block in units {
         let mut next = modulus.block();
         modulus.multiply(&mut next, &prefixes[prefixes.len() - 1], block);
         prefixes.push(next);
     }
     let mut ends = vec![0; LANES * modulus.bytes];
     let mut places = ends.chunks_mut(modulus.bytes);
-    modulus.store(&prefixes[loaded.len()], &mut std::array::from_fn(|_| places.next()));
+    modulus.store(
+        &prefixes[units.len()],
+        &mut std::array::from_fn(|_| places.next()),
+    );
     let inverted = invert(&ends)?;
-    let mut running = Numbers { bytes: &inverted, width: modulus.bytes }.load(0, modulus);
-    let blocks: Vec<&mut [u8]> = out.chunks_mut(LANES * modulus.bytes).collect();
-    for (bytes, (block, prefix)) in blocks.into_iter().zip(loaded.iter().zip(&prefixes)).rev() {
-        let mut inverse = modulus.block();
-        modulus.multiply(&mut inverse, &running, prefix);
-        modulus.multiply_into(&mut running, block, &mut scratch);
-        let mut rest = bytes.chunks_mut(modulus.bytes);
-        modulus.store(&inverse, &mut std::array::from_fn(|_| rest.next()));
+    let (mut running, mut scratch) = (
+        Numbers {
+            bytes: &inverted,
+            width: modulus.bytes,
+        }
+        .load(0, modulus),
+        modulus.block(),
+    );
+    // From the last prefix down, each is replaced by the inverse of its unit.
+    for (prefix, unit) in prefixes.iter_mut().zip(units).rev() {
+        modulus.multiply_into(prefix, &running, &mut scratch);
+        modulus.multiply_into(&mut running, unit, &mut scratch);
     }
-    Ok(())
+    prefixes.truncate(units.len());
+    Ok(prefixes)
 }

@@ -1,32 +1,231 @@
-//! The product in AVX-512 with 52-bit multipliers: each vector holds one limb of eight numbers.
+//! The products in AVX-512 with 52-bit multipliers: each vector holds one limb of eight numbers.
 
 use core::arch::x86_64::*;
 
-use super::montgomery::{LIMB_BITS, MASK, Word};
+use super::MOST_LIMBS;
+use super::montgomery::{LANES, LIMB_BITS, MASK, Root, Word};
 
-/// Most limbs: sums of four half products a round stay below 2^64.
-const MOST_LIMBS: usize = 256;
-
+/// out = a b / R modulo n^2, for digits to the base n; a shorter way where a and b are the same block.
+///
 /// # Safety
-/// The processor must have avx512f and avx512ifma; all slices have the modulus's length, from 2 to `MOST_LIMBS`.
+/// The processor must have avx512f and avx512ifma; all blocks have twice the root's length, which is 2 to `MOST_LIMBS`.
 #[target_feature(enable = "avx512f,avx512ifma")]
-pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], factor: u64) {
-    let limbs = n.len();
-    assert!((2..=MOST_LIMBS).contains(&limbs));
-    // Sound: every index is below `limbs`, which is the length of all slices; words are aligned as vectors are.
+pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], root: &Root) {
+    let length = root.limbs.len();
+    assert!((2..=MOST_LIMBS).contains(&length));
+    // Sound: a digit starts at 0 and at `length` of each block; words are aligned as vectors are.
     unsafe {
         let mut sums = [_mm512_setzero_si512(); MOST_LIMBS + 1];
-        let sums = sums.as_mut_ptr();
-        let a = a.as_ptr().cast::<__m512i>();
-        let b = b.as_ptr().cast::<__m512i>();
+        let mut quotients = [_mm512_setzero_si512(); MOST_LIMBS];
+        let (sums, quotients) = (sums.as_mut_ptr(), quotients.as_mut_ptr());
+        let (a0, b0) = (vectors(a), vectors(b));
+        let (a1, b1) = (a0.add(length), b0.add(length));
         let out = out.as_mut_ptr().cast::<__m512i>();
-        let n = n.as_ptr().cast::<i64>();
+        add_products(sums, a0, b0, quotients, root);
+        put(out, sums, length);
+        start_second(sums, quotients, root);
+        if a0 == b0 {
+            let mut twice = [_mm512_setzero_si512(); MOST_LIMBS];
+            double(twice.as_mut_ptr(), a1, length);
+            add_products(sums, a0, twice.as_ptr(), quotients, root);
+        } else {
+            add_two_products(sums, [a0, a1], [b1, b0], quotients, root);
+        }
+        put(out.add(length), sums, length);
+    }
+}
+
+/// out = (l low + h high) / R modulo n^2, for the lower and the upper limbs of plain numbers.
+///
+/// # Safety
+/// As above.
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub unsafe fn load(out: &mut [Word], plain: &[Word], low: &[Word], high: &[Word], root: &Root) {
+    let length = root.limbs.len();
+    assert!((2..=MOST_LIMBS).contains(&length));
+    // Sound as above.
+    unsafe {
+        let mut sums = [_mm512_setzero_si512(); MOST_LIMBS + 1];
+        let mut quotients = [_mm512_setzero_si512(); MOST_LIMBS];
+        let (sums, quotients) = (sums.as_mut_ptr(), quotients.as_mut_ptr());
+        let (l, low, high) = (vectors(plain), vectors(low), vectors(high));
+        let out = out.as_mut_ptr().cast::<__m512i>();
+        let parts = [l, l.add(length)];
+        add_two_products(sums, parts, [low, high], quotients, root);
+        put(out, sums, length);
+        start_second(sums, quotients, root);
+        add_two_products(
+            sums,
+            parts,
+            [low.add(length), high.add(length)],
+            quotients,
+            root,
+        );
+        put(out.add(length), sums, length);
+    }
+}
+
+/// Words from one row for each lane.
+///
+/// # Safety
+/// The processor must have avx512f; all rows have the block's length.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn gather(block: &mut [Word], rows: &[&[u64]; LANES]) {
+    let out = block.as_mut_ptr().cast::<__m512i>();
+    for start in (0..block.len()).step_by(LANES) {
+        let count = LANES.min(block.len() - start);
+        let mask = u8::MAX >> (LANES - count);
+        // Sound: what the mask leaves out is not read.
+        let columns =
+            transpose(rows.map(|row| unsafe {
+                _mm512_maskz_loadu_epi64(mask, row.as_ptr().add(start).cast())
+            }));
+        for (place, column) in columns.into_iter().take(count).enumerate() {
+            unsafe { _mm512_store_si512(out.add(start + place), column) };
+        }
+    }
+}
+
+/// Words to one row for each lane.
+///
+/// # Safety
+/// As for `gather`.
+#[target_feature(enable = "avx512f")]
+pub unsafe fn scatter(block: &[Word], rows: &mut [&mut [u64]; LANES]) {
+    for start in (0..block.len()).step_by(LANES) {
+        let count = LANES.min(block.len() - start);
+        let mask = u8::MAX >> (LANES - count);
+        let words: [__m512i; LANES] = core::array::from_fn(|place| {
+            let place = start + place.min(count - 1);
+            unsafe { _mm512_load_si512(vectors(block).add(place)) }
+        });
+        for (row, numbers) in rows.iter_mut().zip(transpose(words)) {
+            // Sound: what the mask leaves out is not written.
+            unsafe { _mm512_mask_storeu_epi64(row.as_mut_ptr().add(start).cast(), mask, numbers) };
+        }
+    }
+}
+
+/// Rows to columns.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [__m512i; LANES]) -> [__m512i; LANES] {
+    let [a, b, c, d, e, f, g, h] = rows;
+    let even = [
+        _mm512_unpacklo_epi64(a, b),
+        _mm512_unpacklo_epi64(c, d),
+        _mm512_unpacklo_epi64(e, f),
+        _mm512_unpacklo_epi64(g, h),
+    ];
+    let odd = [
+        _mm512_unpackhi_epi64(a, b),
+        _mm512_unpackhi_epi64(c, d),
+        _mm512_unpackhi_epi64(e, f),
+        _mm512_unpackhi_epi64(g, h),
+    ];
+    let ([p, r, t, v], [q, s, u, w]) = (join_quarters(even), join_quarters(odd));
+    [p, q, r, s, t, u, v, w]
+}
+
+/// Of pairs of columns 0, 2, 4 and 6 from two rows each the four columns whole.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join_quarters([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+    let (outer_ab, inner_ab) = (
+        _mm512_shuffle_i64x2::<0x88>(a, b),
+        _mm512_shuffle_i64x2::<0xdd>(a, b),
+    );
+    let (outer_cd, inner_cd) = (
+        _mm512_shuffle_i64x2::<0x88>(c, d),
+        _mm512_shuffle_i64x2::<0xdd>(c, d),
+    );
+    [
+        _mm512_shuffle_i64x2::<0x88>(outer_ab, outer_cd),
+        _mm512_shuffle_i64x2::<0x88>(inner_ab, inner_cd),
+        _mm512_shuffle_i64x2::<0xdd>(outer_ab, outer_cd),
+        _mm512_shuffle_i64x2::<0xdd>(inner_ab, inner_cd),
+    ]
+}
+
+fn vectors(words: &[Word]) -> *const __m512i {
+    words.as_ptr().cast()
+}
+
+/// The sums that the second digit begins with: R - 1 - m + (1 - R), for the first one's quotients.
+///
+/// # Safety
+/// Sums and quotients have room for the root's length.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn start_second(sums: *mut __m512i, quotients: *const __m512i, root: &Root) {
+    let mask = _mm512_set1_epi64(MASK as i64);
+    for (place, &offset) in root.offset.iter().enumerate() {
+        unsafe {
+            let rest = _mm512_sub_epi64(mask, *quotients.add(place));
+            *sums.add(place) = _mm512_add_epi64(rest, _mm512_set1_epi64(offset as i64));
+        }
+    }
+}
+
+/// Sums with their carries taken on.
+///
+/// # Safety
+/// Both have room for `length` vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn put(out: *mut __m512i, sums: *const __m512i, length: usize) {
+    let mask = _mm512_set1_epi64(MASK as i64);
+    let mut carry = _mm512_setzero_si512();
+    for place in 0..length {
+        unsafe {
+            let sum = _mm512_add_epi64(*sums.add(place), carry);
+            _mm512_store_si512(out.add(place), _mm512_and_si512(sum, mask));
+            carry = _mm512_srli_epi64::<{ LIMB_BITS as u32 }>(sum);
+        }
+    }
+}
+
+/// out = 2 a.
+///
+/// # Safety
+/// Both have room for `length` vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn double(out: *mut __m512i, a: *const __m512i, length: usize) {
+    for place in 0..length {
+        unsafe {
+            let limb = _mm512_load_si512(a.add(place));
+            *out.add(place) = _mm512_add_epi64(limb, limb);
+        }
+    }
+    unsafe { put(out, out, length) }
+}
+
+/// sums = (sums + a b + m n) / R, with carries still to be taken on, and the limbs of m.
+///
+/// # Safety
+/// The processor must have what is named; all have room for the root's length, and sums for one vector more.
+#[target_feature(enable = "avx512f,avx512ifma")]
+unsafe fn add_products(
+    sums: *mut __m512i,
+    a: *const __m512i,
+    b: *const __m512i,
+    quotients: *mut __m512i,
+    root: &Root,
+) {
+    let limbs = root.limbs.len();
+    // Sound: every index is below `limbs`.
+    unsafe {
+        let n = root.limbs.as_ptr().cast::<i64>();
         let zero = _mm512_setzero_si512();
-        let factor = _mm512_set1_epi64(factor as i64);
+        let factor = _mm512_set1_epi64(root.factor as i64);
         let mut row = 0;
         // Two rows at a time: sums are read and written half as often.
         while row + 1 < limbs {
-            let (b0, b1) = (_mm512_load_si512(b.add(row)), _mm512_load_si512(b.add(row + 1)));
+            let (b0, b1) = (
+                _mm512_load_si512(b.add(row)),
+                _mm512_load_si512(b.add(row + 1)),
+            );
             let (a0, a1) = (_mm512_load_si512(a), _mm512_load_si512(a.add(1)));
             let (n0, n1) = (_mm512_set1_epi64(*n), _mm512_set1_epi64(*n.add(1)));
             // Column 0: the first quotient clears it.
@@ -42,12 +241,17 @@ pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], fact
             second = _mm512_madd52lo_epu64(second, n1, q0);
             second = _mm512_madd52lo_epu64(second, a0, b1);
             let q1 = _mm512_madd52lo_epu64(zero, second, factor);
+            *quotients.add(row) = q0;
+            *quotients.add(row + 1) = q1;
             second = _mm512_madd52lo_epu64(second, n0, q1);
             let mut carry = _mm512_srli_epi64::<{ LIMB_BITS as u32 }>(second);
             let (mut al, mut nl) = (a0, n0);
             let (mut am, mut nm) = (a1, n1);
             for column in 2..limbs {
-                let (ah, nh) = (_mm512_load_si512(a.add(column)), _mm512_set1_epi64(*n.add(column)));
+                let (ah, nh) = (
+                    _mm512_load_si512(a.add(column)),
+                    _mm512_set1_epi64(*n.add(column)),
+                );
                 // Two chains that do not wait for each other.
                 let mut x = _mm512_madd52lo_epu64(*sums.add(column), ah, b0);
                 let mut y = _mm512_madd52hi_epu64(carry, al, b1);
@@ -78,10 +282,14 @@ pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], fact
             let mut nl = _mm512_set1_epi64(*n);
             let mut first = _mm512_madd52lo_epu64(*sums, al, digit);
             let quotient = _mm512_madd52lo_epu64(zero, first, factor);
+            *quotients.add(row) = quotient;
             first = _mm512_madd52lo_epu64(first, nl, quotient);
             let mut carry = _mm512_srli_epi64::<{ LIMB_BITS as u32 }>(first);
             for column in 1..limbs {
-                let (ah, nh) = (_mm512_load_si512(a.add(column)), _mm512_set1_epi64(*n.add(column)));
+                let (ah, nh) = (
+                    _mm512_load_si512(a.add(column)),
+                    _mm512_set1_epi64(*n.add(column)),
+                );
                 let mut x = _mm512_madd52lo_epu64(*sums.add(column), ah, digit);
                 let mut y = _mm512_madd52hi_epu64(carry, al, digit);
                 carry = zero;
@@ -93,12 +301,57 @@ pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], fact
             let y = _mm512_madd52hi_epu64(carry, al, digit);
             *sums.add(limbs - 1) = _mm512_madd52hi_epu64(y, nl, quotient);
         }
-        let mask = _mm512_set1_epi64(MASK as i64);
-        let mut carry = zero;
-        for column in 0..limbs {
-            let sum = _mm512_add_epi64(*sums.add(column), carry);
-            _mm512_store_si512(out.add(column), _mm512_and_si512(sum, mask));
-            carry = _mm512_srli_epi64::<{ LIMB_BITS as u32 }>(sum);
+    }
+}
+
+/// sums = (sums + a c + b d + m n) / R, of two pairs of factors (a, b) and (c, d).
+///
+/// # Safety
+/// As for `add_products`.
+#[target_feature(enable = "avx512f,avx512ifma")]
+unsafe fn add_two_products(
+    sums: *mut __m512i,
+    [a, b]: [*const __m512i; 2],
+    [c, d]: [*const __m512i; 2],
+    quotients: *mut __m512i,
+    root: &Root,
+) {
+    let limbs = root.limbs.len();
+    // Sound: every index is below `limbs`.
+    unsafe {
+        let n = root.limbs.as_ptr().cast::<i64>();
+        let zero = _mm512_setzero_si512();
+        let factor = _mm512_set1_epi64(root.factor as i64);
+        for row in 0..limbs {
+            let (x, y) = (_mm512_load_si512(c.add(row)), _mm512_load_si512(d.add(row)));
+            let (mut al, mut bl) = (_mm512_load_si512(a), _mm512_load_si512(b));
+            let mut nl = _mm512_set1_epi64(*n);
+            let mut first = _mm512_madd52lo_epu64(*sums, al, x);
+            first = _mm512_madd52lo_epu64(first, bl, y);
+            let quotient = _mm512_madd52lo_epu64(zero, first, factor);
+            *quotients.add(row) = quotient;
+            first = _mm512_madd52lo_epu64(first, nl, quotient);
+            let mut carry = _mm512_srli_epi64::<{ LIMB_BITS as u32 }>(first);
+            for column in 1..limbs {
+                let (ah, bh) = (
+                    _mm512_load_si512(a.add(column)),
+                    _mm512_load_si512(b.add(column)),
+                );
+                let nh = _mm512_set1_epi64(*n.add(column));
+                // Two chains that do not wait for each other.
+                let mut p = _mm512_madd52lo_epu64(*sums.add(column), ah, x);
+                let mut q = _mm512_madd52hi_epu64(carry, al, x);
+                carry = zero;
+                p = _mm512_madd52lo_epu64(p, bh, y);
+                q = _mm512_madd52hi_epu64(q, bl, y);
+                p = _mm512_madd52lo_epu64(p, nh, quotient);
+                q = _mm512_madd52hi_epu64(q, nl, quotient);
+                *sums.add(column - 1) = _mm512_add_epi64(p, q);
+                (al, bl, nl) = (ah, bh, nh);
+            }
+            let mut p = _mm512_madd52hi_epu64(carry, al, x);
+            p = _mm512_madd52hi_epu64(p, bl, y);
+            *sums.add(limbs - 1) = _mm512_madd52hi_epu64(p, nl, quotient);
         }
     }
 }

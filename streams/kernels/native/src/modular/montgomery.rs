@@ -1,6 +1,15 @@
-//! Montgomery products of eight numbers at a time, in limbs of 52 bits (Montgomery 1985; Gueron and Krasnov 2012).
+//! Products modulo the square of an odd number n, eight at a time, in limbs of 52 bits (Gueron and Krasnov 2012).
 //!
-//! Numbers are below 2n, and 2^(52 L) is above 4n: so a product is below 2n again without a subtraction (Walter 1999).
+//! A number is held by its digits x0 and x1 to the base n, of L limbs each; R = 2^(52 L). Montgomery's reduction (1985)
+//! of x0 y0 gives u and m below R with x0 y0 = R u - m n, an equation of integers. Hence
+//!
+//!     (x0 + x1 n) (y0 + y1 n) / R = u + n (x0 y1 + x1 y0 - m) / R   modulo n^2,
+//!
+//! where the second digit needs to be right modulo n only, so that it is a reduction of the same length. Five products of
+//! half the length (four for a square) do what takes eight in Montgomery's form modulo n^2.
+//!
+//! Digits may exceed n: R is above 64 n, so that of digits below 4n come digits below 2n, without a subtraction (Walter
+//! 1999): u < 16 n^2 / R + n, and the second digit is below (32 n^2 + R + n) / R + n.
 
 /// Numbers in a block.
 pub const LANES: usize = 8;
@@ -14,7 +23,7 @@ pub struct Word(pub [u64; LANES]);
 
 pub const ZERO: Word = Word([0; LANES]);
 
-/// How products are computed; all give the same bits.
+/// How products are computed; all give the same digits.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Backend {
     Ifma,
@@ -42,53 +51,79 @@ impl Backend {
     }
 }
 
-/// An odd modulus and what its products need.
+/// An odd number n, and what products modulo its square need. Digits and pairs of them have the lowest limb first.
 pub struct Montgomery {
+    /// Words of a block: the limbs of both digits.
     pub limbs: usize,
+    /// Bytes of a number below n^2.
     pub bytes: usize,
     backend: Backend,
-    modulus: Vec<u64>,
-    /// -1 / n modulo 2^52.
-    factor: u64,
-    /// 2^(52 L) and its square, modulo n.
-    one: Vec<u64>,
+    root: Root,
+    /// n^2, big-endian.
+    pub modulus: Vec<u8>,
     square: Vec<u64>,
+    /// R modulo n^2, and its square and cube.
+    one: Vec<u64>,
+    low: Vec<u64>,
+    high: Vec<u64>,
+}
+
+/// n, and what reductions by it need.
+pub struct Root {
+    pub limbs: Vec<u64>,
+    /// -1 / n modulo 2^52.
+    pub factor: u64,
+    /// 1 - R modulo n: what turns R - 1 - m into -m.
+    pub offset: Vec<u64>,
 }
 
 impl Montgomery {
-    /// None for a modulus that is even or below 2^64.
-    pub fn new(modulus: &[u8], backend: Backend) -> Option<Montgomery> {
-        let start = modulus.iter().position(|&byte| byte != 0)?;
-        let modulus = &modulus[start..];
-        let bits = 8 * modulus.len() - modulus[0].leading_zeros() as usize;
-        if bits < 65 || modulus[modulus.len() - 1] & 1 == 0 {
+    /// None for an n that is even or below 2^32.
+    pub fn new(root: &[u8], backend: Backend) -> Option<Montgomery> {
+        let start = root.iter().position(|&byte| byte != 0)?;
+        let root = &root[start..];
+        let bits = 8 * root.len() - root[0].leading_zeros() as usize;
+        if bits < 33 || root[root.len() - 1] & 1 == 0 {
             return None;
         }
-        let limbs = (bits + 2).div_ceil(LIMB_BITS);
-        let mut n = vec![0; limbs];
-        read_limbs(modulus, &mut n);
+        let length = (bits + 6).div_ceil(LIMB_BITS).max(2);
+        let mut n = vec![0; length];
+        read_limbs(root, &mut n);
         // Newton's iteration doubles the bits that are right; an odd number is its own inverse modulo 8.
         let mut inverse = n[0];
         for _ in 0..5 {
             inverse = inverse.wrapping_mul(2u64.wrapping_sub(n[0].wrapping_mul(inverse)));
         }
-        let mut power = vec![0; limbs];
+        let mut power = vec![0; 2 * length];
         power[0] = 1;
-        for _ in 0..LIMB_BITS * limbs {
-            double(&mut power, &n);
-        }
-        let one = power.clone();
-        for _ in 0..LIMB_BITS * limbs {
-            double(&mut power, &n);
-        }
+        let mut powers = (0..3).map(|_| {
+            for _ in 0..LIMB_BITS * length {
+                double(&mut power, &n);
+            }
+            power.clone()
+        });
+        let (one, low, high) = (powers.next()?, powers.next()?, powers.next()?);
+        let mut offset = n.clone();
+        subtract(&mut offset, &one[..length]);
+        add_small(&mut offset, 1);
+        let square = times(&n, &n);
+        let mut bytes = vec![0; 2 * root.len()];
+        write_bytes(&square, &mut bytes);
+        let modulus = bytes[usize::from(bytes[0] == 0)..].to_vec();
         Some(Montgomery {
-            limbs,
+            limbs: 2 * length,
             bytes: modulus.len(),
             backend,
-            modulus: n,
-            factor: inverse.wrapping_neg() & MASK,
+            root: Root {
+                limbs: n,
+                factor: inverse.wrapping_neg() & MASK,
+                offset,
+            },
+            modulus,
+            square,
             one,
-            square: power,
+            low,
+            high,
         })
     }
 
@@ -99,19 +134,17 @@ impl Montgomery {
 
     /// One, in Montgomery's form, in every lane.
     pub fn ones(&self) -> Vec<Word> {
-        self.one.iter().map(|&limb| Word([limb; LANES])).collect()
+        in_all_lanes(&self.one)
     }
 
-    /// out = a b / 2^(52 L) modulo n.
+    /// out = a b / R modulo n^2.
     pub fn multiply(&self, out: &mut [Word], a: &[Word], b: &[Word]) {
         assert!(out.len() == self.limbs && a.len() == self.limbs && b.len() == self.limbs);
         match self.backend {
             #[cfg(target_arch = "x86_64")]
             // Sound: the back-end is chosen only where the processor has it, and the lengths were checked.
-            Backend::Ifma => unsafe {
-                super::ifma::multiply(out, a, b, &self.modulus, self.factor)
-            },
-            _ => multiply_portable(out, a, b, &self.modulus, self.factor),
+            Backend::Ifma => unsafe { super::ifma::multiply(out, a, b, &self.root) },
+            _ => super::portable::multiply(out, a, b, &self.root),
         }
     }
 
@@ -129,8 +162,43 @@ impl Montgomery {
         }
     }
 
+    /// A block of one row of limbs for each lane.
+    pub fn gather(&self, block: &mut [Word], rows: &[&[u64]; LANES]) {
+        assert!(block.len() == self.limbs && rows.iter().all(|row| row.len() == self.limbs));
+        match self.backend {
+            #[cfg(target_arch = "x86_64")]
+            // Sound: the processor has it, and the lengths were checked.
+            Backend::Ifma => unsafe { super::ifma::gather(block, rows) },
+            _ => {
+                for (place, word) in block.iter_mut().enumerate() {
+                    *word = Word(rows.map(|row| row[place]));
+                }
+            }
+        }
+    }
+
+    /// A row of limbs for each lane of a block.
+    pub fn scatter(&self, block: &[Word], rows: &mut [&mut [u64]; LANES]) {
+        assert!(block.len() == self.limbs && rows.iter().all(|row| row.len() == self.limbs));
+        match self.backend {
+            #[cfg(target_arch = "x86_64")]
+            // Sound as above.
+            Backend::Ifma => unsafe { super::ifma::scatter(block, rows) },
+            _ => {
+                for (lane, row) in rows.iter_mut().enumerate() {
+                    take_lane(row, block, lane);
+                }
+            }
+        }
+    }
+
+    /// One, in Montgomery's form.
+    pub fn unit(&self) -> &[u64] {
+        &self.one
+    }
+
     /// Up to eight numbers of big-endian bytes to Montgomery's form; one where there are none. Values up to the width
-    /// are fine, whether reduced or not.
+    /// are fine, whether reduced or not: v = l + h R becomes l R + h R^2, as R^2 l / R + R^3 h / R.
     pub fn load(&self, values: &[Option<&[u8]>; LANES]) -> Vec<Word> {
         let mut plain = self.block();
         let mut limbs = vec![0; self.limbs];
@@ -142,59 +210,60 @@ impl Montgomery {
                     limbs[0] = 1;
                 }
             }
-            for (word, &limb) in plain.iter_mut().zip(&limbs) {
-                word.0[lane] = limb;
-            }
+            put_lane(&mut plain, lane, &limbs);
         }
-        let square: Vec<Word> = self.square.iter().map(|&limb| Word([limb; LANES])).collect();
+        let (low, high) = (in_all_lanes(&self.low), in_all_lanes(&self.high));
         let mut out = self.block();
-        self.multiply(&mut out, &plain, &square);
+        match self.backend {
+            #[cfg(target_arch = "x86_64")]
+            // Sound as above: all four blocks were made of this modulus's length.
+            Backend::Ifma => unsafe {
+                super::ifma::load(&mut out, &plain, &low, &high, &self.root)
+            },
+            _ => super::portable::load(&mut out, &plain, &low, &high, &self.root),
+        }
         out
     }
 
-    /// Eight numbers below n, big-endian, out of Montgomery's form; lanes without a place are left out.
+    /// Eight numbers below n^2, big-endian, out of Montgomery's form; lanes without a place are left out.
     pub fn store(&self, block: &[Word], places: &mut [Option<&mut [u8]>; LANES]) {
         let mut unit = self.block();
         unit[0] = Word([1; LANES]);
         let mut plain = self.block();
         self.multiply(&mut plain, block, &unit);
-        let mut limbs = vec![0; self.limbs];
+        let length = self.limbs / 2;
+        let mut digits = vec![0; self.limbs];
         for (lane, place) in places.iter_mut().enumerate() {
             if let Some(bytes) = place {
-                for (limb, word) in limbs.iter_mut().zip(&plain) {
-                    *limb = word.0[lane];
+                take_lane(&mut digits, &plain, lane);
+                // Both digits are at most n + 1 now: the number is below 2 n^2.
+                let mut number = times(&digits[length..], &self.root.limbs);
+                add(&mut number, &digits[..length]);
+                if is_at_least(&number, &self.square) {
+                    subtract(&mut number, &self.square);
                 }
-                if is_at_least(&limbs, &self.modulus) {
-                    subtract(&mut limbs, &self.modulus);
-                }
-                write_bytes(&limbs, bytes);
+                write_bytes(&number, bytes);
             }
         }
     }
 }
 
-fn multiply_portable(out: &mut [Word], a: &[Word], b: &[Word], n: &[u64], factor: u64) {
-    let limbs = n.len();
-    let mut sums = vec![0u128; limbs + 1];
-    for lane in 0..LANES {
-        sums.fill(0);
-        for row in b {
-            let digit = row.0[lane] as u128;
-            let first = sums[0] + a[0].0[lane] as u128 * digit;
-            let quotient = ((first as u64).wrapping_mul(factor) & MASK) as u128;
-            let mut carry = (first + n[0] as u128 * quotient) >> LIMB_BITS;
-            for j in 1..limbs {
-                let sum = sums[j] + a[j].0[lane] as u128 * digit + n[j] as u128 * quotient + carry;
-                sums[j - 1] = sum & MASK as u128;
-                carry = sum >> LIMB_BITS;
-            }
-            sums[limbs - 1] = carry;
-        }
-        // The last limb may hold a carry of its own; numbers below 2n leave room for it.
-        for (word, &sum) in out.iter_mut().zip(&sums) {
-            word.0[lane] = sum as u64;
-        }
+/// The limbs of one lane.
+pub fn take_lane(limbs: &mut [u64], block: &[Word], lane: usize) {
+    for (limb, word) in limbs.iter_mut().zip(block) {
+        *limb = word.0[lane];
     }
+}
+
+/// Limbs into one lane.
+pub fn put_lane(block: &mut [Word], lane: usize, limbs: &[u64]) {
+    for (word, &limb) in block.iter_mut().zip(limbs) {
+        word.0[lane] = limb;
+    }
+}
+
+fn in_all_lanes(limbs: &[u64]) -> Vec<Word> {
+    limbs.iter().map(|&limb| Word([limb; LANES])).collect()
 }
 
 /// Big-endian bytes in limbs, the lowest first. What is beyond the last limb must be zero.
@@ -236,15 +305,52 @@ fn subtract(a: &mut [u64], b: &[u64]) {
     }
 }
 
-/// a = 2a modulo n, for a below n.
-fn double(a: &mut [u64], n: &[u64]) {
+/// a b, of twice the length.
+fn times(a: &[u64], b: &[u64]) -> Vec<u64> {
+    let mut out = vec![0; a.len() + b.len()];
+    for (start, &digit) in b.iter().enumerate() {
+        let mut carry = 0;
+        for (place, &limb) in out[start..].iter_mut().zip(a) {
+            let sum = u128::from(*place) + u128::from(limb) * u128::from(digit) + carry;
+            *place = sum as u64 & MASK;
+            carry = sum >> LIMB_BITS;
+        }
+        out[start + a.len()] = carry as u64;
+    }
+    out
+}
+
+/// a += b, for a sum that fits.
+fn add(a: &mut [u64], b: &[u64]) {
     let mut carry = 0;
+    for (place, limb) in a.iter_mut().enumerate() {
+        let sum = *limb + b.get(place).unwrap_or(&0) + carry;
+        *limb = sum & MASK;
+        carry = sum >> LIMB_BITS;
+    }
+}
+
+fn add_small(a: &mut [u64], b: u64) {
+    add(a, &[b]);
+}
+
+/// a = 2a modulo n, for a below n; whether n went out once.
+fn double_digit(a: &mut [u64], n: &[u64], mut carry: u64) -> bool {
     for limb in a.iter_mut() {
         let twice = *limb << 1 | carry;
         carry = twice >> LIMB_BITS;
         *limb = twice & MASK;
     }
-    if is_at_least(a, n) {
+    let is_above = is_at_least(a, n);
+    if is_above {
         subtract(a, n);
     }
+    is_above
+}
+
+/// a = 2a modulo n^2, for digits a to the base n.
+fn double(a: &mut [u64], n: &[u64]) {
+    let (first, second) = a.split_at_mut(n.len());
+    let carry = double_digit(first, n, 0);
+    double_digit(second, n, carry.into());
 }

@@ -1,7 +1,9 @@
 //! Powers of fixed bases from tables, as `streams/kernels/fixed_base.py` computes them.
 
+use std::ops::Range;
+
 use super::chains::fill;
-use super::montgomery::{LANES, Montgomery, Word, ZERO};
+use super::montgomery::{LANES, Montgomery, Word, ZERO, put_lane, take_lane};
 
 /// Rows of entries in Montgomery's form; entry 0 of a row is one.
 pub struct Table {
@@ -12,7 +14,11 @@ pub struct Table {
 
 impl Table {
     fn new(rows: usize, entries: usize, modulus: &Montgomery) -> Table {
-        Table { rows, entries, limbs: vec![0; rows * entries * modulus.limbs] }
+        Table {
+            rows,
+            entries,
+            limbs: vec![0; rows * entries * modulus.limbs],
+        }
     }
 
     /// Row i has the powers 0 .. 2^(w-1) of the base to the power 2^(w i).
@@ -53,7 +59,12 @@ impl Table {
                 for start in (0..1usize << k).step_by(LANES) {
                     let lanes = LANES.min((1 << k) - start);
                     let mut block = modulus.block();
-                    table.gather(&mut block, row, &std::array::from_fn(|lane| start + lane.min(lanes - 1)));
+                    table.gather(
+                        &mut block,
+                        row,
+                        &std::array::from_fn(|lane| start + lane.min(lanes - 1)),
+                        modulus,
+                    );
                     modulus.multiply_into(&mut block, &factor, &mut scratch);
                     for lane in 0..lanes {
                         table.put(row, (1 << k) + start + lane, lane, &block, modulus);
@@ -70,21 +81,26 @@ impl Table {
 
     fn put(&mut self, row: usize, entry: usize, lane: usize, block: &[Word], modulus: &Montgomery) {
         let start = (row * self.entries + entry) * modulus.limbs;
-        for (limb, word) in self.limbs[start..start + modulus.limbs].iter_mut().zip(block) {
-            *limb = word.0[lane];
-        }
+        take_lane(&mut self.limbs[start..start + modulus.limbs], block, lane);
+    }
+
+    fn entry(&self, row: usize, entry: usize, limbs: usize) -> &[u64] {
+        let start = (row * self.entries + entry) * limbs;
+        &self.limbs[start..start + limbs]
     }
 
     /// One entry of a row for each lane.
-    fn gather(&self, block: &mut [Word], row: usize, entries: &[usize; LANES]) {
-        let limbs = block.len();
-        let rows: [&[u64]; LANES] = std::array::from_fn(|lane| {
-            let start = (row * self.entries + entries[lane]) * limbs;
-            &self.limbs[start..start + limbs]
-        });
-        for (place, word) in block.iter_mut().enumerate() {
-            *word = Word(std::array::from_fn(|lane| rows[lane][place]));
-        }
+    fn gather(
+        &self,
+        block: &mut [Word],
+        row: usize,
+        entries: &[usize; LANES],
+        modulus: &Montgomery,
+    ) {
+        modulus.gather(
+            block,
+            &entries.map(|entry| self.entry(row, entry, modulus.limbs)),
+        );
     }
 }
 
@@ -95,6 +111,10 @@ pub struct Digits<'a> {
 }
 
 impl Digits<'_> {
+    pub fn count(&self) -> usize {
+        self.digits.len() / self.positions
+    }
+
     fn lanes(&self, first: usize, position: usize) -> [i16; LANES] {
         std::array::from_fn(|lane| {
             let place = (first + lane) * self.positions + position;
@@ -103,68 +123,139 @@ impl Digits<'_> {
     }
 }
 
-/// Numerators and then denominators of the powers with signed digits, one table for each position.
+/// Blocks of the numerators of the powers with signed digits, and of their denominators; one table for each position.
 pub fn fractions(
-    out: &mut [u8],
     tables: &[&Table],
     digits: &Digits,
     modulus: &Montgomery,
     threads: usize,
-) {
-    let half = out.len() / 2;
-    let (numerators, denominators) = out.split_at_mut(half);
-    for (part, sign) in [(numerators, 1), (denominators, -1)] {
-        fill(part, modulus, threads, |first| side(tables, digits, first, sign, modulus));
-    }
+) -> [Vec<Vec<Word>>; 2] {
+    let count = digits.count();
+    let share = count.div_ceil(threads.max(1)).max(1);
+    let parts = (0..count)
+        .step_by(share)
+        .map(|first| first..count.min(first + share));
+    let results: Vec<u64> = if share >= count {
+        parts
+            .flat_map(|part| products(tables, digits, part, modulus))
+            .collect()
+    } else {
+        std::thread::scope(|scope| {
+            let running: Vec<_> = parts
+                .map(|part| scope.spawn(|| products(tables, digits, part, modulus)))
+                .collect();
+            running
+                .into_iter()
+                .flat_map(|part| part.join().expect("a product does not panic"))
+                .collect()
+        })
+    };
+    let sides: Vec<&[u64]> = results.chunks(modulus.limbs).collect();
+    [0, 1].map(|side| {
+        let block = |first: usize| {
+            let mut block = modulus.block();
+            let row = |lane: usize| sides.get(2 * (first + lane) + side);
+            modulus.gather(
+                &mut block,
+                &std::array::from_fn(|lane| *row(lane).unwrap_or(&modulus.unit())),
+            );
+            block
+        };
+        (0..count).step_by(LANES).map(block).collect()
+    })
 }
 
-/// The product of the entries whose digits have this sign. Lanes whose digit has the other one are left as they are.
-fn side(tables: &[&Table], digits: &Digits, first: usize, sign: i16, modulus: &Montgomery) -> Vec<Word> {
-    // A product only where some lane needs it would save little: eight lanes of random signs nearly always do. So
-    // lanes are filled instead: each takes its own next digit of this sign, whatever its position.
-    let mut queues: [Vec<(usize, usize, usize)>; LANES] = std::array::from_fn(|_| Vec::new());
-    let mut position = 0;
-    for (number, table) in tables.iter().enumerate() {
-        for row in 0..table.rows {
-            for (lane, &digit) in digits.lanes(first, position).iter().enumerate() {
-                if digit * sign > 0 {
-                    queues[lane].push((number, row, (digit * sign) as usize));
-                }
-            }
-            position += 1;
+/// The entries to multiply for one side of a fraction, and how many have been.
+struct Side {
+    number: usize,
+    entries: Vec<(usize, usize, usize)>,
+    done: usize,
+}
+
+impl Side {
+    /// Side 2i has the positive digits of exponent i, side 2i + 1 the negative ones.
+    fn new(number: usize, tables: &[&Table], digits: &Digits) -> Side {
+        let sign = if number.is_multiple_of(2) { 1 } else { -1 };
+        let first = number / 2 * digits.positions;
+        let own = &digits.digits[first..first + digits.positions];
+        let places = tables
+            .iter()
+            .enumerate()
+            .flat_map(|(table, one)| (0..one.rows).map(move |row| (table, row)));
+        let entries = places
+            .zip(own)
+            .filter(|(_, digit)| **digit * sign > 0)
+            .map(|((table, row), digit)| (table, row, digit.unsigned_abs().into()))
+            .collect();
+        Side {
+            number,
+            entries,
+            done: 0,
         }
     }
-    let longest = queues.iter().map(Vec::len).max().unwrap_or(0);
-    let (mut total, mut scratch, mut block) = (modulus.ones(), modulus.block(), modulus.block());
-    for step in 0..longest {
-        let picks: [(usize, usize, usize); LANES] =
-            std::array::from_fn(|lane| queues[lane].get(step).copied().unwrap_or((0, 0, 0)));
-        gather_any(tables, &mut block, &picks);
-        modulus.multiply_into(&mut total, &block, &mut scratch);
-    }
-    total
 }
 
-/// An entry of any table and row for each lane.
-fn gather_any(tables: &[&Table], block: &mut [Word], picks: &[(usize, usize, usize); LANES]) {
-    let limbs = block.len();
-    let rows: [&[u64]; LANES] = std::array::from_fn(|lane| {
-        let (number, row, entry) = picks[lane];
-        let start = (row * tables[number].entries + entry) * limbs;
-        &tables[number].limbs[start..start + limbs]
-    });
-    for (place, word) in block.iter_mut().enumerate() {
-        *word = Word(std::array::from_fn(|lane| rows[lane][place]));
+/// Both sides of each exponent, in Montgomery's form, one after the other. A lane that has finished a side takes the next
+/// one, so that none waits for another whose exponent has more digits of its sign.
+fn products(
+    tables: &[&Table],
+    digits: &Digits,
+    exponents: Range<usize>,
+    modulus: &Montgomery,
+) -> Vec<u64> {
+    let limbs = modulus.limbs;
+    let first = 2 * exponents.start;
+    let mut out = vec![0; 2 * exponents.len() * limbs];
+    let mut coming = (first..2 * exponents.end).map(|number| Side::new(number, tables, digits));
+    let mut lanes: [Option<Side>; LANES] = std::array::from_fn(|_| None);
+    let (mut total, mut scratch, mut block) = (modulus.ones(), modulus.block(), modulus.block());
+    loop {
+        for (lane, side) in lanes.iter_mut().enumerate() {
+            while side
+                .as_ref()
+                .is_none_or(|side| side.done == side.entries.len())
+            {
+                if let Some(finished) = side.take() {
+                    let start = (finished.number - first) * limbs;
+                    take_lane(&mut out[start..start + limbs], &total, lane);
+                }
+                *side = coming.next();
+                if side.is_none() {
+                    break;
+                }
+                put_lane(&mut total, lane, modulus.unit());
+            }
+        }
+        if lanes.iter().all(Option::is_none) {
+            return out;
+        }
+        let rows = lanes.each_mut().map(|side| match side {
+            None => modulus.unit(),
+            Some(side) => {
+                let (table, row, entry) = side.entries[side.done];
+                side.done += 1;
+                tables[table].entry(row, entry, limbs)
+            }
+        });
+        modulus.gather(&mut block, &rows);
+        modulus.multiply_into(&mut total, &block, &mut scratch);
     }
 }
 
 /// The products of the chosen subsets, digits from 0 on.
-pub fn subset_products(out: &mut [u8], table: &Table, digits: &Digits, modulus: &Montgomery, threads: usize) {
+pub fn subset_products(
+    out: &mut [u8],
+    table: &Table,
+    digits: &Digits,
+    modulus: &Montgomery,
+    threads: usize,
+) {
     fill(out, modulus, threads, |first| {
-        let (mut total, mut scratch, mut block) = (modulus.ones(), modulus.block(), modulus.block());
+        let (mut total, mut scratch, mut block) =
+            (modulus.ones(), modulus.block(), modulus.block());
         for row in 0..table.rows {
             let picks = digits.lanes(first, row).map(|digit| digit as usize);
-            table.gather(&mut block, row, &picks);
+            table.gather(&mut block, row, &picks, modulus);
             modulus.multiply_into(&mut total, &block, &mut scratch);
         }
         total
