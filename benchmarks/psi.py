@@ -47,6 +47,18 @@ class Account:
 
 def run() -> dict[str, Any]:
     """Both parties in one process, one after the other: the sum is what one core takes for both."""
+    seconds, accounts = align_tables()
+    spent = sum(account.seconds for account in accounts.values())
+    megabytes = sum(account.bytes_sent for account in accounts.values()) / 1e6
+    return {
+        **compare(ROWS, round(ROWS * COMMON_SHARE), seconds, spent, megabytes),
+        **{party: describe(account) for party, account in accounts.items()},
+        **({"seconds_1m": seconds, "peak_mb": _peak_megabytes()} if ROWS == 1_000_000 else {}),
+    }
+
+
+def align_tables() -> tuple[float, dict[str, Account]]:
+    """Seconds on the clock, and each party's account, of two made-up tables. The result is checked."""
     common = round(ROWS * COMMON_SHARE)
     tables = {
         "guest": [f"customer-{n:09}" for n in range(ROWS)],
@@ -57,13 +69,7 @@ def run() -> dict[str, Any]:
     seconds = time.perf_counter() - began
     if found["guest"] != found["host"] or set(found["guest"]) != set(tables["guest"]) & set(tables["host"]):
         raise ArithmeticError("the joint rows are not the intersection: the figures would be worthless")
-    spent = sum(account.seconds for account in accounts.values())
-    megabytes = sum(account.bytes_sent for account in accounts.values()) / 1e6
-    return {
-        **compare(ROWS, common, seconds, spent, megabytes),
-        **{party: describe(account) for party, account in accounts.items()},
-        **({"seconds_1m": seconds, "peak_mb": _peak_megabytes()} if ROWS == 1_000_000 else {}),
-    }
+    return seconds, accounts
 
 
 def _peak_megabytes() -> float:

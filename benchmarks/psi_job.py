@@ -32,8 +32,8 @@ def run() -> dict[str, Any]:
         )
     if job["n_intersection"] != common:
         raise ArithmeticError(f"{job['n_intersection']} joint rows instead of {common}: the figures would be worthless")
-    arithmetic = psi.run()
-    seconds = [arithmetic[party]["processor seconds"] for party in ("guest", "host")]
+    _, accounts = psi.align_tables()
+    seconds = [account.seconds for account in accounts.values()]
     return {
         "rows_of_each_table": psi.ROWS,
         "joint_rows": common,

@@ -54,13 +54,18 @@ GUEST, HOST, JOB = "guest", "host", "benchmark"
 HOLDOUT = 0.3
 
 
-def synthetic(rows: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+def synthetic(
+    rows: int, guest_columns: int = 13, host_columns: int = 10
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
     """Columns with heavy tails and few values, as in default_credit; one row in five is positive."""
     rng = np.random.RandomState(0)
-    guest, host = rng.standard_t(4, size=(rows, 13)), rng.standard_t(4, size=(rows, 10))
-    guest[:, :6] = np.rint(guest[:, :6])
-    host[:, :3] = 0.7 * guest[:, 6:9] + 0.7 * host[:, :3]
-    signal = 0.15 * guest @ rng.normal(size=13) + 0.1 * host @ rng.normal(size=10) - 1.6
+    guest, host = rng.standard_t(4, size=(rows, guest_columns)), rng.standard_t(4, size=(rows, host_columns))
+    rounded, common = guest_columns // 2, min(3, guest_columns - guest_columns // 2, host_columns)
+    guest[:, :rounded] = np.rint(guest[:, :rounded])
+    host[:, :common] = 0.7 * guest[:, rounded : rounded + common] + 0.7 * host[:, :common]
+    # However many columns there are, logits stay in the box.
+    own, other = (rng.normal(size=size) / np.sqrt(size) for size in (guest_columns, host_columns))
+    signal = 0.54 * guest @ own + 0.32 * host @ other - 1.6
     return guest, host, (rng.uniform(size=rows) < 1 / (1 + np.exp(-signal))).astype(np.int8)
 
 
