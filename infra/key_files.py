@@ -42,7 +42,7 @@ def read_secret(path: Path, passphrase: bytes | None) -> tuple[bytes, bool]:
             lines = file.read().splitlines()
     except FileNotFoundError:
         raise SecretsError(
-            f"{path} is missing: make keys with `isthmus party init`, or restore them from the backup"
+            f"{path} is missing: restore it from the backup of this home; a new party is made by `isthmus party init`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SecretsError(f"{path} cannot be read: {error}") from error

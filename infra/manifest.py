@@ -235,7 +235,7 @@ def check_time(manifest: Manifest, now: datetime) -> None:
     if now > manifest.valid_until + CLOCK_SKEW:
         raise ManifestError(
             f"{describe(manifest)} expired on {_text(manifest.valid_until)} (it is {_text(now)} here): one party makes "
-            "the next version with `isthmus federation rotate`, and all sign it"
+            "the next version with `isthmus federation rotate --keep-keys`, and all sign it"
         )
 
 

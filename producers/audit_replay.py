@@ -77,6 +77,10 @@ def verdict_lines(verdict: Verdict) -> list[str]:
         ]
     step, stage, detail = verdict.difference
     lines.append(f"DIFFERS in step {step} (stage {stage}): {detail}")
+    if stage == Stage.JOB:
+        lines.append(
+            "(a table that is not the one of this job differs there as well: is --table this party's, as it was?)"
+        )
     return [*lines, f"but: {verdict.caution}"] if verdict.caution else lines
 
 

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
 from consumers.exits import PARENT_PIPE
+from infra.access import OPERATOR
 from infra.broker import EmbeddedBroker
 from infra.settings import PartySettings
 from producers.demo_chaos import Chaos, Kill
@@ -25,12 +27,15 @@ from producers.demo_data import DemoTables, breast_cancer, read_pair
 from producers.demo_parties import DemoOptions, demo_folder, demo_job_id, make_homes, make_spec, make_topics
 from producers.job_client import JobClient, JobError
 from producers.job_view import JobView
+from producers.lag import find_idle_stages
 from producers.progress import ProgressBoard, job_fraction
-from producers.topic_reader import connection_of
+from producers.topic_reader import QUIET, connection_of
 from schemas.jobs import JobSpec
 
 #: On top of the job's own deadline: after that nobody is expected to say anything any more.
 GRACE_SECONDS = 60.0
+#: The job begins without processes that have not started by then.
+START_SECONDS = 60.0
 #: The supervisors end their processes within 10 s.
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.05
@@ -93,6 +98,7 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         run = DemoRun(options, tables, spec, demo_job_id(options.seed, spec), settings)
         for party in settings.values():
             run.supervisors[party.party] = stack.enter_context(_supervised(party))
+        _await_processes(run)
         run.setup_seconds = time.monotonic() - began
         _run_job(run, broker, console, stack)
         yield run
@@ -102,6 +108,22 @@ def _read_tables(options: DemoOptions) -> DemoTables:
     if options.data is None:
         return breast_cancer(options.seed, options.rows, options.kept)
     return read_pair(options.data, options.seed, options.rows, options.kept)
+
+
+def _await_processes(run: DemoRun) -> None:
+    """Until each stage of both parties has a process, so that the job's seconds are the job's.
+
+    One that cannot start is told of while the job waits for it (`_check`).
+    """
+    admins = {
+        party: AdminClient(dict(connection_of(settings, OPERATOR)), logger=QUIET)
+        for party, settings in run.settings.items()
+    }
+    deadline = time.monotonic() + START_SECONDS
+    while any(find_idle_stages(admin, party) for party, admin in admins.items()):
+        if time.monotonic() > deadline or any(process.poll() is not None for process in run.supervisors.values()):
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def _run_job(run: DemoRun, broker: EmbeddedBroker, console: Console, stack: ExitStack) -> None:

@@ -243,9 +243,11 @@ def describe(view: JobView) -> str:
         case JobStatus.RUNNING:
             return f"runs stage {view.stage}"
         case JobStatus.SUSPENDED:
+            # What a peer set aside because its manifest was another one does not come again.
+            hint = "; submit it again if that party knows no such job" if view.stage == Stage.JOB else ""
             return (
                 f"suspended in stage {view.stage}: {view.reason}, waits for {view.blame}; "
-                "goes on by itself when that party returns"
+                f"goes on by itself when that party returns{hint}"
             )
         case JobStatus.FAILED:
             return f"failed: {view.reason} at {view.blame}" + (f": {view.detail}" if view.detail else "")

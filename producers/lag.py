@@ -176,6 +176,13 @@ def measure_lag(connect: Callable[[str], Connection], party: str) -> tuple[Stage
     )
 
 
+def find_idle_stages(admin: AdminClient, party: str) -> frozenset[str]:
+    """Stages of the party that no process runs for yet; `admin` is connected as `operator`."""
+    groups = {group_id(stage, party): stage for stage in STAGES}
+    members = _members(admin, tuple(groups))
+    return frozenset(stage for group, stage in groups.items() if not members.get(group))
+
+
 def _members(admin: AdminClient, groups: Sequence[str]) -> Mapping[str, int]:
     found = {}
     for group, future in admin.describe_consumer_groups(list(groups), request_timeout=ANSWER_SECONDS).items():

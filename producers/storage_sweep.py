@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -19,6 +19,7 @@ from schemas.cohorts import COHORT
 from schemas.jobs import Stage
 from streams.engine.kafka_settings import reading_group
 from streams.engine.seal import SealError
+from streams.engine.storage_seal import StorageSeal
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,7 @@ def count_former(party: Party) -> dict[str, int]:
     found: dict[str, int] = {}
     for role, stage in owners:
         topic = state_topic(stage, party.name)
-        former: set[tuple[int, bytes]] = set()
-        for each in read_values(connect_as(party.settings, role), topic):
-            place = (each.partition, each.key)
-            former.discard(place)
-            if each.value is not None and _is_former(party, topic, each):
-                former.add(place)
+        former = choose_former(read_values(connect_as(party.settings, role), topic), topic, party.keyring)
         if former:
             found[topic] = len(former)
     return found
@@ -54,19 +50,38 @@ def reseal_features(party: Party, progress: Callable[[int], object]) -> int:
     Raises `BrokerUnavailableError`, `SealError`, `FeatureLoadError`.
     """
     topic = features_topic(party.name)
-    latest: dict[bytes, Value] = {}
-    for each in read_values(connect_as(party.settings, LOADER), topic):
-        if each.value is not None and _is_former(party, topic, each):
-            latest[each.key] = each
-        else:
-            latest.pop(each.key, None)
+    former = choose_former(read_values(connect_as(party.settings, LOADER), topic), topic, party.keyring)
     count = check_topics(connect_as(party.settings, LOADER), (topic,))[topic]
     writer = FeatureWriter(party, topic, count)
-    for done, each in enumerate(latest.values(), start=1):
+    for done, each in enumerate(former, start=1):
         writer.write(each.key, party.keyring.open_state(topic, each.partition, each.key, each.value or b""))
         progress(done)
     writer.flush()
-    return len(latest)
+    return len(former)
+
+
+def choose_former(values: Iterable[Value], topic: str, seal: StorageSeal) -> list[Value]:
+    """Of each key's last value those that rest under a former generation.
+
+    What a later value has replaced may be there still, under a generation that is deleted by now: it says nothing.
+    Raises `SealError` for a last value that does not open.
+    """
+    former: dict[tuple[int, bytes], Value] = {}
+    closed: dict[tuple[int, bytes], SealError] = {}
+    for each in values:
+        place = (each.partition, each.key)
+        former.pop(place, None)
+        closed.pop(place, None)
+        if each.value is None:
+            continue
+        try:
+            if not seal.unseal_state(topic, each.partition, each.key, each.value)[1]:
+                former[place] = each
+        except SealError as error:
+            closed[place] = error
+    for (partition, _), why in closed.items():
+        raise SealError(f"{topic}[{partition}]: {why}") from why
+    return list(former.values())
 
 
 def read_values(connection: Connection, topic: str) -> Iterator[Value]:
@@ -100,10 +115,3 @@ def read_values(connection: Connection, topic: str) -> Iterator[Value]:
                 yield Value(message.partition() or 0, message.key() or b"", message.value())
     finally:
         consumer.close()
-
-
-def _is_former(party: Party, topic: str, each: Value) -> bool:
-    try:
-        return not party.keyring.unseal_state(topic, each.partition, each.key, each.value or b"")[1]
-    except SealError as error:
-        raise SealError(f"{topic}[{each.partition}]: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from infra.federation import load_federation, read_draft, read_installed
 from infra.federation_drafts import GRACE_HOURS, VALID_DAYS, Change, Progress, change, found, utc_now
 from infra.federation_drafts import join as join_file
 from infra.federation_drafts import sign as sign_file
-from infra.manifest import Manifest, ManifestError, Profile, SignedManifest, changes, describe
+from infra.manifest import Manifest, ManifestError, Profile, SignedManifest, changes, describe, parse_manifest
 from infra.party_secrets import open_keys
 from infra.passphrase import read_passphrase
 from infra.secrets import OwnKeys, add_pair, erase_pairs
@@ -79,7 +80,7 @@ def join(file: Path, home: Path) -> None:
 @click.argument("file", type=FILE, required=False)
 @home_option
 def sign(file: Path | None, home: Path) -> None:
-    """Take a FILE of another party and sign it. Compare the fingerprints that it shows first."""
+    """Take a FILE of another party and sign it. Compare what `isthmus federation show FILE` says of it first."""
     settings, keys = _open(home)
     _tell(sign_file(settings, keys, file, utc_now()), settings)
 
@@ -141,18 +142,27 @@ def erase(home: Path) -> None:
     settings, keys = _open(home)
     accepted = load_federation(settings, keys, code_digest(), utc_now())
     erased = erase_pairs(settings.home, keys, [each.pair for each in (accepted.current, *accepted.others)])
+    if not erased:
+        click.echo(
+            "nothing is deleted: each generation of keys opens records of a version that is in use or in its grace"
+        )
+        return
     click.echo(
         f"{erased} former generations of keys of {settings.party} are deleted; delete their copies in backups too"
     )
 
 
 @federation.command()
+@click.argument("file", type=FILE, required=False)
 @json_option
 @home_option
-def show(as_json: bool, home: Path) -> None:
-    """Who is a member, with which keys; what is signed, and what is missing."""
+def show(file: Path | None, as_json: bool, home: Path) -> None:
+    """Who is a member, with which keys; what is signed, and what is missing. FILE: of that file, which nobody takes."""
     settings, keys = _open(home)
     draft, installed = read_draft(settings.home), read_installed(settings.home)
+    if file is not None:
+        _show_file(file, installed, settings, as_json)
+        return
     if as_json:
         newest = installed[-1].model_dump(mode="json") if installed else None
         print_json({"manifest": newest, "draft": None if draft is None else draft.model_dump(mode="json")})
@@ -169,6 +179,20 @@ def show(as_json: bool, home: Path) -> None:
         if installed:
             for line in changes(installed[-1], draft.manifest):
                 click.echo(f"  change: {line}")
+
+
+def _show_file(file: Path, installed: Sequence[Manifest], settings: PartySettings, as_json: bool) -> None:
+    """What a file says that this party has not taken: nothing is signed or kept."""
+    offered = parse_manifest(file.read_text(encoding="utf-8"), file)
+    if as_json:
+        print_json({"manifest": offered.manifest.model_dump(mode="json"), "unsigned": list(offered.unsigned)})
+        return
+    _print(
+        offered.manifest, settings, f"waits for {', '.join(offered.unsigned)}" if offered.unsigned else "signed by all"
+    )
+    if installed:
+        for line in changes(installed[-1], offered.manifest):
+            click.echo(f"  change: {line}")
 
 
 def _open(home: Path) -> tuple[PartySettings, OwnKeys]:

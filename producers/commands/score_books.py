@@ -174,7 +174,9 @@ def _report_mapping(report: AccountReport) -> dict[str, Any]:
 
 def _print_reports(reports: list[AccountReport], party: str) -> None:
     if not reports:
-        click.echo("no statements yet: they are made when an interval is over, by the reconciler")
+        click.echo(
+            "no statements yet: the reconciler makes one when an interval of `statement_seconds` (party.yaml) is over"
+        )
     for report in reports:
         account = report.account
         peer = account["host"] if account["guest"] == party else account["guest"]

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
 
 from consumers.supervisor import PROCESSES, Supervisor
 from infra.access import OPERATOR
@@ -23,8 +24,8 @@ from producers.demo_data import breast_cancer
 from producers.demo_parties import GUEST, HOST, DemoOptions, make_homes, make_spec, make_topics
 from producers.job_client import JobClient
 from producers.job_view import JobStatus, JobView
-from producers.lag import StageLag, describe_lag, measure_lag
-from producers.topic_reader import connection_of
+from producers.lag import STAGES, StageLag, describe_lag, find_idle_stages, measure_lag
+from producers.topic_reader import QUIET, connection_of
 from schemas.jobs import JobSpec, Reason, Stage
 
 JOB_ID = "lag-1"
@@ -104,6 +105,8 @@ def test_the_stock_tool_and_isthmus_lag_tell_which_stage_of_whom_is_behind(
         client = stack.enter_context(JobClient(GUEST, connection_of(guest)))
         client.submit(spec, JOB_ID)
         assert lag_of(guest, Stage.JOB).behind == 1, "submitted, and nobody has taken it up"
+        admin = AdminClient(dict(connection_of(host, OPERATOR)), logger=QUIET)
+        assert find_idle_stages(admin, HOST) == set(STAGES)
 
         stack.enter_context(_running(guest, *PROCESSES))
         stack.enter_context(_running(host, *(name for name in PROCESSES if name != "train")))
@@ -120,6 +123,7 @@ def test_the_stock_tool_and_isthmus_lag_tell_which_stage_of_whom_is_behind(
 
         behind = lag_of(host, Stage.TRAIN)
         assert behind.members in (None, 0)
+        assert find_idle_stages(admin, HOST) == {Stage.TRAIN}
         assert {lag.topic: lag.behind > 0 for lag in behind.topics}[exchange_topic(Stage.TRAIN, HOST)]
         words = describe_lag(behind, int(time.time() * 1000))
         assert words.startswith(f"train at {HOST}: {behind.behind} record")

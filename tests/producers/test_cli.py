@@ -171,8 +171,11 @@ def test_a_party_that_rotates_says_who_has_to_sign(home: str, tmp_path: Path) ->
     result = _run("federation", "rotate", *options, "--home", home)
     assert "waits for shop" in result.output
     assert "Paillier 2048 bits (exact, djn), split_link, trusted_guest" in result.output
+    offered = _run("federation", "show", f"{home}/federation/draft.json", "--home", shop).output
     shown = _run("federation", "show", "--home", home).output
+    assert "bank has a new key" not in _run("federation", "show", "--home", shop).output, "nothing is taken"
     for change in ("bank has a new key, kem_key, signing_key", "profile changes"):
+        assert change in offered
         assert f"change: {change}" in shown
     assert _run("federation", "sign", f"{home}/federation/draft.json", "--home", shop).exit_code == 0
     assert _run("federation", "sign", f"{shop}/federation/manifest-2.json", "--home", home).exit_code == 0
