@@ -14,8 +14,9 @@ NEEDS_A_PERSON = 78
 #: Set by a parent that holds the other end of our standard input: when it closes, the parent is gone.
 PARENT_PIPE = "ISTHMUS_PARENT_PIPE"
 
-#: After the parent is gone, this long for a clean end.
+#: After the parent is gone, this long for a clean end; then an end by force, with this code, which nobody sees.
 ORPHAN_SECONDS = 15.0
+ORPHANED = 1
 
 
 def end_with_parent(stop: Callable[[], None]) -> None:
@@ -29,7 +30,7 @@ def end_with_parent(stop: Callable[[], None]) -> None:
             pass
         stop()
         time.sleep(ORPHAN_SECONDS)
-        os._exit(1)
+        os._exit(ORPHANED)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 

@@ -153,7 +153,10 @@ class Supervisor:
             )
         child.started_at = time.monotonic()
         child.restarts += 1
-        self._pid_file(child).write_text(str(child.process.pid), encoding="utf-8")
+        # Renamed into place: whoever sees the file reads all of it.
+        unfinished = self._pid_file(child).with_suffix(".pid-new")
+        unfinished.write_text(str(child.process.pid), encoding="utf-8")
+        unfinished.replace(self._pid_file(child))
         self._journal(child, "started", child.process.pid, None)
 
     def _note_end(self, child: Child, code: int) -> None:

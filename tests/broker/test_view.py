@@ -20,7 +20,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from consumers.exits import NEEDS_A_PERSON, PARENT_PIPE
+from consumers.exits import NEEDS_A_PERSON, ORPHANED, PARENT_PIPE
 from consumers.supervisor import VIEW
 from infra.broker import EmbeddedBroker
 from infra.settings import save_settings
@@ -243,7 +243,8 @@ def test_silence_is_shown_until_the_supervisor_is_gone(
         seen = follow_view(broker, party, tmp_path, view, lambda status: status["silent_seconds"] > 0)
         assert view.stdin is not None
         view.stdin.close()
-        assert view.wait(DEADLINE_SECONDS) == 0
+        # In order, or by force where a busy machine takes long over it.
+        assert view.wait(DEADLINE_SECONDS) in (0, ORPHANED), (tmp_path / "view.log").read_text()
         view.stdin = None
     assert {**seen[-1], "silent_seconds": 0.0} == seen[0]
 

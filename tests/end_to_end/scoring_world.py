@@ -17,6 +17,7 @@ import psutil
 
 from consumers.exits import PARENT_PIPE
 from consumers.party import open_party
+from consumers.supervisor import running_pid
 from infra.access import APPLICATION
 from infra.broker import EmbeddedBroker
 from infra.topics import results_topic, score_audit_topic
@@ -141,17 +142,24 @@ class Scoring:
             self.runs.remove(run)
 
     def kill(self, house: House, name: str) -> None:
-        """SIGKILL, proven: the process is gone, and its supervisor saw it end by signal 9."""
-        pid = int((house.home / "run" / f"{name}.pid").read_text(encoding="utf-8"))
-        process = psutil.Process(pid)
-        process.send_signal(signal.SIGKILL)
+        """SIGKILL, proven: the process is gone, and its supervisor saw it end by signal 9.
 
-        def is_noted() -> bool:
-            return any(
-                entry["what"] == "ended" and entry["pid"] == pid and entry["exit"] == -9 for entry in house.journal()
-            )
+        One that had just ended by itself, as some do after the broker was killed, was not hit: its successor is.
+        """
 
-        self.await_so(is_noted, f"the supervisor notes the end of {name}")
+        def exits_of(pid: int) -> list[int]:
+            return [entry["exit"] for entry in house.journal() if entry["what"] == "ended" and entry["pid"] == pid]
+
+        exits: list[int] = []
+        while -signal.SIGKILL not in exits:
+            self.await_so(lambda: self.is_running(house, name), f"{name} runs")
+            pid = running_pid(house.home, name)
+            if pid is None:
+                continue
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).send_signal(signal.SIGKILL)
+            self.await_so(lambda pid=pid: exits_of(pid) != [], f"the supervisor notes the end of {name}")  # type: ignore[misc]
+            exits = exits_of(pid)
 
     def await_so(self, condition: Callable[[], bool], what: str) -> None:
         """Look again and again until it is so."""
