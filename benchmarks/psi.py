@@ -24,6 +24,7 @@ from schemas.jobs import DataProfile, JobSpec, PartySpec, Role, Stage
 from schemas.record import Record
 from schemas.tasks import StartTask
 from streams.dataset import Dataset
+from streams.identifiers import Identifiers
 from streams.machine import Event, ToPeer, ToStage
 from streams.machines.align import AlignMachine
 
@@ -101,7 +102,7 @@ def align(tables: dict[str, list[str]]) -> tuple[dict[str, Account], dict[str, l
     queue: deque[tuple[str, Event]] = deque()
     for party, ids in tables.items():
         profile = DataProfile(len(ids), (), hashlib.sha256(repr(ids).encode()).digest())
-        dataset = Dataset(tuple(ids), (), np.zeros((len(ids), 0)), None, profile)
+        dataset = Dataset(Identifiers.of(ids), (), np.zeros((len(ids), 0)), None, profile)
         role = Role.GUEST if party == "guest" else Role.HOST
         start = StartTask(JOB_ID, Stage.ALIGN, role, spec, profile, ())
         queue.append((party, Event(start, party, dataset)))

@@ -44,6 +44,7 @@ def run() -> dict[str, Any]:
         "ratio_to_the_busier": job["seconds_by_stage"]["align"] / max(seconds),
         "align_bytes": job["bytes_by_stage"]["align"],
         "memory_mb_by_party": job["memory_mb_by_party"],
+        "resident_mb_by_party": job["resident_mb_by_party"],
         "limit_memory_mb": LIMIT_MEMORY_MB,
     }
 

@@ -42,6 +42,7 @@ from schemas.tasks import StartTask, TaskFailed, TaskSucceeded
 from schemas.training import ModelReady
 from schemas.training_states import GuestTraining, HostTraining
 from streams.dataset import Dataset
+from streams.identifiers import Identifiers
 from streams.kernels import metrics
 from streams.kernels.fixed_point import FX
 from streams.kernels.holdout import count_training_rows
@@ -104,7 +105,7 @@ class Bench:
         n = len(label)
         names = tuple(f"{party}_{index}" for index in range(table.shape[1]))
         profile = DataProfile(n, tuple(ColumnProfile(name) for name in names), b"f" * 32)
-        dataset = Dataset(tuple(map(str, range(n))), names, table, label if party == GUEST else None, profile)
+        dataset = Dataset(Identifiers.of(map(str, range(n))), names, table, label if party == GUEST else None, profile)
         rows = Blob.of(np.arange(n, dtype="<u4").tobytes())
         ready = AlignmentReady(JOB, rows, n, (PartyRows(GUEST, n), PartyRows(HOST, n)), b"f" * 32)
         role = Role.GUEST if party == GUEST else Role.HOST

@@ -89,13 +89,13 @@ class DatasetSource:
             for row in rows
         ]
 
-    def known_ids(self) -> tuple[str, ...]:
+    def known_ids(self) -> Sequence[str]:
         """All ids of the table, in its order."""
         return self._dataset.ids
 
     def ids_after(self, position: int) -> tuple[list[str], int]:
         """As `token_index.GrowingSource`: a table does not grow, so nobody has to ask again and again."""
-        return list(self._dataset.ids[position:]), len(self._dataset.ids)
+        return self._dataset.ids[position:], len(self._dataset.ids)
 
     def close(self) -> None:
         """Nothing to let go of."""

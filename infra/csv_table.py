@@ -7,6 +7,7 @@ import gzip
 import io
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +19,12 @@ from schemas.jobs import Mistake, PartySpec
 
 #: What stands for a missing number. An identifier is taken as it is written, even if it is `NA`.
 MISSING = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"]
+#: Rows that pandas reads at a time: it takes some hundred bytes for each field.
+PIECE_ROWS = 50_000
+
+
+class UnreadableTableError(Exception):
+    """The table cannot be read on; the findings say why."""
 
 
 @dataclass
@@ -90,13 +97,15 @@ class CsvTable:
             return True
         return False
 
-    def read(self, columns: tuple[str, ...], label: str | None) -> pd.DataFrame | None:
-        """The columns in question; None when the file cannot be parsed."""
+    def read(self, columns: tuple[str, ...], label: str | None) -> Iterator[pd.DataFrame]:
+        """The columns in question, piece by piece. Raises `UnreadableTableError` when they cannot be parsed."""
         wanted = [self.settings.id, *columns, *([label] if label is not None else [])]
         others = [name for name in wanted if name != self.settings.id]
+        rows = 0
         try:
-            with self._open() as file:
-                frame = pd.read_csv(
+            with (
+                self._open() as file,
+                pd.read_csv(
                     file,
                     usecols=wanted,
                     dtype={self.settings.id: str},
@@ -104,14 +113,18 @@ class CsvTable:
                     na_values=dict.fromkeys(others, MISSING),
                     index_col=False,
                     low_memory=False,
-                )
+                    chunksize=PIECE_ROWS,
+                ) as pieces,
+            ):
+                for piece in pieces:
+                    rows += len(piece)
+                    yield piece
         except (OSError, EOFError, zlib.error, ValueError) as error:
             self._cannot_read(error)
-            return None
-        if frame.empty:
+            raise UnreadableTableError from error
+        if not rows:
             self.findings.add("dataset", f"{self.path} has a header but no rows")
-            return None
-        return frame
+            raise UnreadableTableError
 
     def _read_header(self) -> list[str] | None:
         try:

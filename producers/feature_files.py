@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from infra.csv_table import MISSING, CsvTable, Findings
+from infra.csv_table import MISSING, CsvTable, Findings, UnreadableTableError
 from infra.datasets import NUMERIC_SHARE
 from infra.settings import DatasetSettings
+from infra.table_columns import NumberColumn, Numbers
 from producers.feature_loader import Choice, FeatureTable, FeatureTableError
 from schemas.jobs import PartySpec
 from streams.kernels.ristretto import normalise_id
@@ -34,11 +34,14 @@ def read_csv(path: Path, choice: Choice, label: str | None = None) -> FeatureTab
     findings = Findings("")
     table = CsvTable(path, DatasetSettings(path=str(path), id=choice.id, label=label), findings)
     columns = table.choose_columns(PartySpec("", path.name, choice.columns), "", None)
-    frame = None if columns is None else table.read(columns, None)
     check = _Check(choice, [mistake.message for mistake in findings.mistakes])
-    if columns is None or frame is None:
+    if columns is None:
         raise FeatureTableError(check.mistakes)
-    check.add(frame[choice.id].tolist(), {name: frame[name] for name in columns})
+    try:
+        for piece in table.read(columns, None):
+            check.add(piece[choice.id].tolist(), {name: piece[name] for name in columns})
+    except UnreadableTableError:
+        raise FeatureTableError([mistake.message for mistake in findings.mistakes]) from None
     return check.table()
 
 
@@ -138,15 +141,6 @@ def _series(values: Sequence[Any]) -> pd.Series[Any]:
 
 
 @dataclass
-class _Column:
-    numbers: list[NDArray[np.float64]] = field(default_factory=list)
-    #: Data rows from 1 whose values are no numbers, or infinite.
-    wrong: list[int] = field(default_factory=list)
-    infinite: list[int] = field(default_factory=list)
-    missing: int = 0
-
-
-@dataclass
 class _Check:
     """Takes a table piece by piece and collects what is wrong with it."""
 
@@ -158,20 +152,14 @@ class _Check:
     _unusable: list[int] = field(default_factory=list)
     _reason: str = ""
     _repeated: list[int] = field(default_factory=list)
-    _columns: dict[str, _Column] = field(default_factory=dict)
+    _columns: dict[str, NumberColumn] = field(default_factory=dict)
 
     def add(self, ids: Sequence[str], columns: dict[str, pd.Series[Any]]) -> None:
         """The next rows."""
         for row, raw in enumerate(ids, start=self.rows + 1):
             self._add_id(row, raw)
         for name, series in columns.items():
-            column = self._columns.setdefault(name, _Column())
-            missing = series.isna().to_numpy()
-            numbers = pd.to_numeric(series, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-            column.numbers.append(numbers)
-            column.missing += int(missing.sum())
-            column.wrong += (np.flatnonzero(np.isnan(numbers) & ~missing) + self.rows + 1).tolist()
-            column.infinite += (np.flatnonzero(np.isinf(numbers)) + self.rows + 1).tolist()
+            self._columns.setdefault(name, NumberColumn()).add(series)
         self.rows += len(ids)
 
     def _add_id(self, row: int, raw: str) -> None:
@@ -187,29 +175,30 @@ class _Check:
 
     def table(self) -> FeatureTable:
         """What was added. Raises `FeatureTableError` if anything is wrong with it."""
-        left_out = tuple(name for name, column in self._columns.items() if not self._is_wanted(name, column))
-        wanted = {name: column for name, column in self._columns.items() if name not in left_out}
+        columns = {name: column.numbers() for name, column in self._columns.items()}
+        wanted = {name: numbers for name, numbers in columns.items() if self._is_wanted(name, numbers)}
         if self._unusable:
             self._note(self._unusable, "identifiers cannot be used", self._reason)
         if self._repeated:
             cure = "keep one row for each identifier"
             self._note(self._repeated, "rows repeat the identifier of an earlier row (after normalisation)", cure)
-        for name, column in wanted.items():
-            if column.wrong:
-                self._note(column.wrong, f"values of column {name!r} are not numbers", "correct or encode them")
-            if column.infinite:
-                self._note(column.infinite, f"values of column {name!r} are infinite", "correct them")
+        for name, numbers in wanted.items():
+            for places, what in ((numbers.wrong, "not numbers"), (numbers.infinite, "infinite")):
+                if len(places):
+                    cure = "correct or encode them" if places is numbers.wrong else "correct them"
+                    self._note((places + 1).tolist(), f"values of column {name!r} are {what}", cure)
         if not wanted and not self.mistakes:
             self.mistakes.append(f"there is no column of numbers besides {self.choice.id!r}")
         if self.mistakes:
             raise FeatureTableError(self.mistakes)
-        values = np.column_stack([np.concatenate(column.numbers) for column in wanted.values()])
+        values = np.column_stack([numbers.values for numbers in wanted.values()])
+        left_out = tuple(name for name in columns if name not in wanted)
         return FeatureTable(tuple(self._ids), tuple(wanted), values, left_out)
 
-    def _is_wanted(self, name: str, column: _Column) -> bool:
+    def _is_wanted(self, name: str, numbers: Numbers) -> bool:
         """As in jobs: a column of which more than half is numbers was meant to be numeric."""
-        present = self.rows - column.missing
-        return name in self.choice.columns or len(column.wrong) <= present * (1 - NUMERIC_SHARE)
+        present = self.rows - len(numbers.missing)
+        return name in self.choice.columns or len(numbers.wrong) <= present * (1 - NUMERIC_SHARE)
 
     def _note(self, rows: Sequence[int], what: str, cure: str) -> None:
         named = ", ".join(map(str, itertools.islice(rows, NAMED_ROWS)))

@@ -21,7 +21,8 @@ class Blob:
     """Bytes too large or too static to be repeated in a record: the record holds the digest, the blob store the bytes.
 
     In Avro a blob is the record `Blob {sha256: bytes, size: long}`. Two blobs are equal when their digests are. A blob
-    that was decoded from a record fetches its content through the loader that the decoder was given, once.
+    that was decoded from a record fetches its content through the loader that the decoder was given, and keeps it until
+    it is released.
     """
 
     sha256: bytes
@@ -37,11 +38,18 @@ class Blob:
     @property
     def content(self) -> bytes:
         """The bytes. Raises `LookupError` when the blob has neither content nor a loader."""
-        if not self._content:
-            if self._load is None:
-                raise LookupError(f"blob {self.sha256.hex()} has no content and no loader")
-            self._content.append(self._load(self))
-        return self._content[0]
+        for content in self._content:
+            return content
+        if self._load is None:
+            raise LookupError(f"blob {self.sha256.hex()} has no content and no loader")
+        content = self._load(self)
+        self._content.append(content)
+        return content
+
+    def release(self, load: Callable[[Blob], bytes]) -> None:
+        """Let go of the bytes, which rest elsewhere; whoever needs them again gets them through `load`."""
+        object.__setattr__(self, "_load", load)
+        self._content.clear()
 
     @property
     def is_loaded(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.jobs import DataProfile, Mistake
+from streams.identifiers import Identifiers
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,7 @@ class Dataset:
     `values` is float64, shape (rows, columns), finite. `label` is int8 of 0 and 1, shape (rows,), at the guest only.
     """
 
-    ids: tuple[str, ...]
+    ids: Identifiers
     columns: tuple[str, ...]
     values: NDArray[np.float64]
     label: NDArray[np.int8] | None

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 #: What stands in the place of a tag that the other table does not have.
 NOWHERE: Final = np.uint32(2**32 - 1)
 
-#: Tags of a bucket, about: 16 bytes each to sort, and as many for the order.
-BUCKET_TAGS: Final = 2**20
+#: Tags of a bucket, about: some 70 bytes each to sort.
+BUCKET_TAGS: Final = 2**18
+#: Each bucket reads both tables, which may lie on a disk: beyond so many (as a power of two) buckets grow instead.
+BUCKET_BITS: Final = 4
 
 Words = NDArray[np.uint64]
 
@@ -37,7 +39,7 @@ def join_tags(first: Sequence[Words], second: Sequence[Words], bucket_tags: int 
     If tags of `second` repeat, the place is that of one of them.
     """
     count = sum(map(len, first))
-    bits = max(0, (count + sum(map(len, second))) // bucket_tags).bit_length()
+    bits = min(((count + sum(map(len, second))) // bucket_tags).bit_length(), BUCKET_BITS)
     places = np.full(count, NOWHERE, dtype=np.uint32)
     repeated_in_first = repeated_in_second = 0
     for bucket in range(1 << bits):

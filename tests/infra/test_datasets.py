@@ -8,16 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from infra.datasets import fingerprint_table, load_dataset
 from infra.settings import PartySettings
 from schemas.jobs import PartySpec, Role
 from streams.dataset import Dataset, DatasetProblem
+from streams.identifiers import Identifiers
 from streams.kernels.ristretto import normalise_id
 
 GOOD = "id,age,income,city,churned\nb@x,40,1.5,Rome,1\na@x,31,-2,Oslo,0\nc@x,55,3e2,Rome,1\n"
 
 Load = Callable[..., Dataset | DatasetProblem]
+
+
+@pytest.fixture(autouse=True, params=[1, 2, 50_000])
+def _piece_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a file falls into pieces, it is the same table, with the same mistakes."""
+    monkeypatch.setattr("infra.csv_table.PIECE_ROWS", request.param)
 
 
 @pytest.fixture
@@ -70,7 +78,7 @@ def _mistakes(result: Dataset | DatasetProblem) -> list[tuple[str, str]]:
 
 def test_a_good_table_keeps_the_order_of_its_rows(load: Load) -> None:
     table = _good(load(GOOD))
-    assert table.ids == ("b@x", "a@x", "c@x")
+    assert tuple(table.ids) == ("b@x", "a@x", "c@x")
     assert table.columns == ("age", "income")
     assert table.values.tolist() == [[40.0, 1.5], [31.0, -2.0], [55.0, 300.0]]
     assert table.values.dtype == np.float64
@@ -99,12 +107,12 @@ def test_a_compressed_table_with_a_byte_order_mark_is_the_same_table(load: Load)
     plain = _good(load(GOOD))
     packed = _good(load(gzip.compress(b"\xef\xbb\xbf" + GOOD.encode()), name="table.csv.gz"))
     assert packed.profile == plain.profile
-    assert packed.ids == plain.ids
+    assert list(packed.ids) == list(plain.ids)
 
 
 def test_identifiers_are_what_was_written_even_if_they_look_like_something_else(load: Load) -> None:
     table = _good(load("id,x,churned\nNA,1,0\n007,2,1\n1e5,3,0\nnull,4,1\n", id_type="string"))
-    assert table.ids == ("NA", "007", "1e5", "null")
+    assert tuple(table.ids) == ("NA", "007", "1e5", "null")
 
 
 def test_numbers_are_the_nearest_doubles(load: Load) -> None:
@@ -132,11 +140,15 @@ def test_a_fingerprint_tells_every_change_and_no_other(load: Load) -> None:
     assert all(len(fingerprint) == 32 for fingerprint in prints)
 
 
+def _print(ids: list[str], columns: tuple[str, ...], values: NDArray[np.float64]) -> bytes:
+    return fingerprint_table(Identifiers.of(ids), columns, values, None)
+
+
 def test_a_fingerprint_cannot_be_confused_by_moving_text_between_fields() -> None:
     none = np.empty((2, 0))
-    assert fingerprint_table(("ab", "c"), (), none, None) != fingerprint_table(("a", "bc"), (), none, None)
+    assert _print(["ab", "c"], (), none) != _print(["a", "bc"], (), none)
     zeros = np.zeros((1, 1))
-    assert fingerprint_table(("a",), ("x",), zeros, None) == fingerprint_table(("a",), ("x",), -zeros, None)
+    assert _print(["a"], ("x",), zeros) == _print(["a"], ("x",), -zeros)
 
 
 def test_an_unknown_dataset_tells_the_known_ones(load: Load) -> None:
@@ -264,3 +276,22 @@ def test_a_column_of_numbers_with_a_slip_is_a_mistake_not_another_type(load: Loa
     ((path, text),) = _mistakes(load("id,age,churned\n" + rows))
     assert path == "guest.features"
     assert "1 of 10 values of column 'age' are not numbers, the first in data row 6" in text
+
+
+def test_truth_values_are_numbers_only_where_the_whole_column_is_of_them(load: Load) -> None:
+    whole = "id,x,churned\na@x,True,0\nb@x,False,1\nc@x,True,1\n"
+    assert _good(load(whole)).values.tolist() == [[1.0], [0.0], [1.0]]
+    mixed = "id,x,churned\na@x,True,0\nb@x,3,1\nc@x,4,1\n"
+    assert _mistakes(load(mixed, ("x",))) == [
+        (
+            "guest.features[0]",
+            "1 of 3 values of column 'x' are not numbers, the first in data row 1; correct or encode them",
+        )
+    ]
+
+
+def test_of_repeated_identifiers_the_first_repetition_in_the_file_is_named(load: Load) -> None:
+    rows = "".join(f"{name}@x,1,{index % 2}\n" for index, name in enumerate("abcdcbxaa"))
+    ((_, message),) = _mistakes(load("id,x,churned\n" + rows))
+    assert message.startswith("4 rows repeat the identifier of an earlier row")
+    assert "data rows 3 and 5;" in message

@@ -21,6 +21,7 @@ from schemas.jobs import (
 from schemas.record import Record
 from schemas.tasks import TaskSucceeded
 from streams.dataset import Dataset, DatasetProblem
+from streams.identifiers import Identifiers
 from streams.machine import Event, Output, Step, ToEvents, ToPeer, ToStage
 from streams.machines.job import JobMachine, Policy
 
@@ -32,7 +33,7 @@ EAGER, ASKING = Policy(auto_approve=True), Policy(auto_approve=False)
 def dataset(name: str) -> Dataset:
     """A small table; nothing in a job's coordination depends on its values."""
     profile = DataProfile(2, (ColumnProfile("x"),), name.encode().ljust(32, b"."))
-    return Dataset(("a", "b"), ("x",), np.zeros((2, 1)), None, profile)
+    return Dataset(Identifiers.of(("a", "b")), ("x",), np.zeros((2, 1)), None, profile)
 
 
 def machine(party: str, policy: Policy = EAGER) -> JobMachine:

@@ -19,6 +19,7 @@ from schemas.jobs import (
 )
 from schemas.tasks import StartTask
 from streams.dataset import Dataset
+from streams.identifiers import Identifiers
 
 JOB_ID = "job-1"
 
@@ -50,7 +51,7 @@ def make_dataset(
     columns = tuple(f"x{index}" for index in range(values.shape[1]))
     content = repr((tuple(ids), values.tolist(), None if label is None else label.tolist())).encode()
     profile = DataProfile(len(ids), tuple(map(ColumnProfile, columns)), hashlib.sha256(content).digest())
-    return Dataset(tuple(ids), columns, values, label, profile)
+    return Dataset(Identifiers.of(ids), columns, values, label, profile)
 
 
 def start_task(stage: Stage, role: Role, spec: JobSpec, dataset: Dataset, job_id: str = JOB_ID) -> StartTask:

@@ -29,6 +29,7 @@ from schemas.record import Blob, Record
 from schemas.tasks import StartTask, TaskSucceeded
 from schemas.training import ModelReady
 from streams.dataset import Dataset
+from streams.identifiers import Identifiers
 from streams.kernels.fixed_point import FX, RESIDUAL_BITS, add_intercept, linear_predictor, weighted_sums
 from streams.kernels.guest_fit import add_penalty, fit_guest, penalties
 from streams.kernels.holdout import split_rows
@@ -93,7 +94,7 @@ class Case:
         profile = DataProfile(len(values), tuple(ColumnProfile(name) for name in names), fingerprint(party))
         label = self.label[order] if party == GUEST else None
         people = self.names or tuple(str(index) for index in range(len(self.label)))
-        return Dataset(tuple(people[index] for index in order), names, values[order], label, profile)
+        return Dataset(Identifiers.of(people[index] for index in order), names, values[order], label, profile)
 
     def order(self, party: str) -> NDArray[np.int64]:
         """Which joint row is where in the party's table."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from schemas.alignment import AlignReady, BlindedPoints
 from schemas.alignment_states import AlignLink, AlignSetup
 from schemas.digests import digest_of
 from schemas.record import Blob
+from streams.identifiers import Identifiers
 from streams.kernels.entropy import Secret, job_seed, permutation, prf
 from streams.kernels.ristretto import MATCH_BYTES, POINT_BYTES, TAG_BYTES, blind_ids, multiply, scalar, tag_points
 from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS, MAX_ROWS, NONCE_BYTES
@@ -65,10 +65,10 @@ def shuffle(secret: Secret, setup: AlignSetup, peer: str) -> NDArray[np.uint32]:
     return permutation(prf(seed, "align/order", peer, setup.fingerprint, setup.spec_digest), setup.rows)
 
 
-def cut_ids(ids: Sequence[str], order: NDArray[np.uint32], chunk_points: int) -> tuple[Blob, ...]:
+def cut_ids(ids: Identifiers, order: NDArray[np.uint32], chunk_points: int) -> tuple[Blob, ...]:
     """Identifiers in this order, a chunk a blob."""
-    chunks = (order[start : start + chunk_points].tolist() for start in range(0, len(order), chunk_points))
-    return tuple(Blob.of(json.dumps([ids[row] for row in chunk]).encode()) for chunk in chunks)
+    chunks = (order[start : start + chunk_points] for start in range(0, len(order), chunk_points))
+    return tuple(Blob.of(json.dumps(ids.pick(chunk)).encode()) for chunk in chunks)
 
 
 def blind(secret: Secret, setup: AlignSetup, own: str, link: AlignLink) -> BlindedPoints:
@@ -118,11 +118,6 @@ def split_tags(tags: bytes) -> tuple[bytes, bytes]:
     """(first halves, second halves) of joined 32-byte digests."""
     table = np.frombuffer(tags, dtype=np.uint8).reshape(-1, TAG_BYTES)
     return table[:, :MATCH_BYTES].tobytes(), table[:, MATCH_BYTES:].tobytes()
-
-
-def words_of(blobs: Sequence[Blob], width: int) -> list[NDArray[np.uint64]]:
-    """The joined items of `width` bytes of each blob, as rows of words."""
-    return [np.frombuffer(blob.content, dtype="<u8").reshape(-1, width // 8) for blob in blobs]
 
 
 def _pair(setup: AlignSetup, own: str, peer: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,10 +32,10 @@ from streams.machines.align.blinding import (
     ready_of,
     shuffle,
     split_tags,
-    words_of,
 )
 from streams.machines.align.outcome import hand_over, report_progress, take_ready
 from streams.machines.align.protocol import MAX_CHUNK_POINTS, MAX_CHUNKS
+from streams.machines.align.tag_table import TagTable
 from streams.machines.task import Task, stop_waiting, violation, wait_for
 
 _POSITION_BYTES = 4
@@ -81,7 +82,7 @@ def _double_next(state: HostAlignment, points: BlindedPoints, secret: Secret, ta
     tags, proofs = split_tags(double(secret, state.setup, task.party, link, points))
     link = replace(link, doubled=(*link.doubled, Blob.of(proofs)))
     if len(link.doubled) == ready_of(link).chunks:
-        _check_distinct(link.party, words_of(link.doubled, MATCH_BYTES), "points")
+        _check_distinct(link.party, TagTable(link.doubled), "points")
     answer = ToPeer(link.party, DoubleBlindedTags(state.setup.job_id, points.chunk, tags))
     outputs = (answer, report_progress(state.setup, (link,), task))
     return _go_on(_advance(replace(state, link=link)), outputs)
@@ -137,7 +138,7 @@ def _finish(state: HostAlignment, event: Event, secret: Secret, task: Task) -> S
     """All joint rows are here: check them as a whole, take them over, and tell the guest."""
     link = state.link
     positions = np.frombuffer(b"".join(blob.content for blob in link.matches), dtype="<u4")
-    proofs = words_of(link.proofs, MATCH_BYTES)
+    proofs = TagTable(link.proofs)
     if len(positions) != state.n_joint:
         raise violation(link.party, f"{len(positions)} joint rows came instead of {state.n_joint}")
     listed = np.zeros(state.setup.rows, dtype=np.bool_)
@@ -145,7 +146,7 @@ def _finish(state: HostAlignment, event: Event, secret: Secret, task: Task) -> S
     if np.count_nonzero(listed) != len(positions):
         raise violation(link.party, "a position is listed twice among the joint rows")
     _check_distinct(link.party, proofs, "proofs of joint rows")
-    check_proofs(link.party, proofs, words_of(link.doubled, MATCH_BYTES))
+    check_proofs(link.party, proofs, TagTable(link.doubled))
     rows = Blob.of(shuffle(secret, state.setup, link.party)[positions].astype("<u4").tobytes())
     outputs = (
         ToPeer(link.party, MatchConfirmed(state.setup.job_id, state.n_joint)),
@@ -155,7 +156,7 @@ def _finish(state: HostAlignment, event: Event, secret: Secret, task: Task) -> S
     return Step(AlignEnded(state.setup.job_id, rows), outputs)
 
 
-def check_proofs(guest: str, proofs: list[Words], known: list[Words]) -> None:
+def check_proofs(guest: str, proofs: Sequence[Words], known: Sequence[Words]) -> None:
     """Every joint row must come with the second half of a digest that a point of the guest's gave here, too.
 
     Raises `RefusalError`.
@@ -166,7 +167,7 @@ def check_proofs(guest: str, proofs: list[Words], known: list[Words]) -> None:
         raise violation(guest, f"{invented} of {len(places)} joint rows come without proof that {guest} has them")
 
 
-def _check_distinct(sender: str, items: list[Words], what: str) -> None:
+def _check_distinct(sender: str, items: Sequence[Words], what: str) -> None:
     join = join_tags(items, ())
     if join.repeated_in_first:
         raise violation(sender, f"{join.repeated_in_first} of {len(join.places)} {what} of {sender} repeat")

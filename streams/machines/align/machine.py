@@ -20,7 +20,6 @@ from schemas.jobs import Reason, Role, Stage
 from schemas.record import Record
 from schemas.tasks import LocalFault, PeerFault, StartTask, StopTask, TimerFired
 from streams.kernels.entropy import Secret
-from streams.kernels.ristretto import normalise_id
 from streams.machine import Event, Output, Step, ToPeer
 from streams.machines.align import guest, host
 from streams.machines.align.blinding import announce, cut_ids, shuffle
@@ -127,14 +126,15 @@ class AlignMachine:
             fingerprint=dataset.profile.fingerprint,
             patience_seconds=spec.patience_seconds,
         )
-        ids = _normalise(dataset.ids, spec.align.id_type, self.party)
+        if not len(dataset.ids):
+            raise RefusalError(Reason.INVALID_DATA, self.party, "the dataset has no row")
         peers = sorted(h.party for h in spec.hosts) if start.role is Role.GUEST else [spec.guest.party]
         check_faults(state.faults, peers, self.party)
         outputs: list[Output] = [task.started()]
         links: list[AlignLink] = []
         early = {each.party: each.ready for each in state.early}
         for peer in peers:
-            link = AlignLink(peer, cut_ids(ids, shuffle(self.secret, setup, peer), self.chunk_points))
+            link = AlignLink(peer, cut_ids(dataset.ids, shuffle(self.secret, setup, peer), self.chunk_points))
             outputs += [ToPeer(peer, announce(self.secret, setup, peer)), wait_for(peer, setup.patience_seconds)]
             if peer in early:
                 link, begun = take_ready(setup, link, early[peer])
@@ -158,17 +158,3 @@ def _peers(state: Record) -> tuple[str, ...]:
         case HostAlignment():
             return (state.link.party,)
     return ()
-
-
-def _normalise(ids: tuple[str, ...], id_type: str, party: str) -> list[str]:
-    """The form that every party hashes. The loader gives it already; doing it again changes nothing."""
-    try:
-        result = [normalise_id(raw, id_type) for raw in ids]
-    except ValueError as error:
-        raise RefusalError(Reason.INVALID_DATA, party, f"identifiers: {error}") from error
-    if not result:
-        raise RefusalError(Reason.INVALID_DATA, party, "the dataset has no row")
-    if len(set(result)) < len(result):
-        detail = f"{len(result) - len(set(result))} identifiers repeat once they are normalised as {id_type!r}"
-        raise RefusalError(Reason.INVALID_DATA, party, detail)
-    return result

@@ -15,7 +15,8 @@ from streams.kernels.entropy import JOINT_ORDER, Secret, party_key
 from streams.kernels.holdout import draw, draw_order
 from streams.kernels.ristretto import MATCH_BYTES, TAG_BYTES
 from streams.kernels.tag_join import NOWHERE, join_tags
-from streams.machines.align.blinding import shuffle, words_of
+from streams.machines.align.blinding import ready_of, shuffle
+from streams.machines.align.tag_table import TagTable
 from streams.machines.task import RefusalError, violation
 
 _MATCH_WORDS = MATCH_BYTES // 8
@@ -51,10 +52,10 @@ def intersect(state: GuestAlignment, secret: Secret) -> GuestAlignment:
 
 def _find_positions(link: AlignLink, order: Rows) -> Rows:
     """For each own row its position in the host's order, or `NOWHERE`. Raises `RefusalError` when tags repeat."""
-    theirs = [words[:, :_MATCH_WORDS] for words in words_of(link.doubled, TAG_BYTES)]
-    join = join_tags(words_of(link.returned, MATCH_BYTES), theirs)
+    theirs = TagTable(link.doubled, TAG_BYTES)
+    join = join_tags(TagTable(link.returned), theirs)
     if join.repeated_in_second:
-        total = sum(map(len, theirs))
+        total = ready_of(link).rows
         raise violation(link.party, f"{join.repeated_in_second} of the {total} points of {link.party} repeat")
     if join.repeated_in_first:
         raise violation(link.party, f"{link.party} gave the same tag for two different points")
@@ -92,10 +93,10 @@ def _find_proofs(link: AlignLink, positions: Rows) -> NDArray[np.uint64]:
     ascending = np.argsort(positions)
     first = 0
     start = 0
-    for words in words_of(link.doubled, TAG_BYTES):
+    for words in TagTable(link.doubled, TAG_BYTES, last=True):
         last = int(np.searchsorted(positions, start + len(words), sorter=ascending))
         here = ascending[first:last]
-        proofs[here] = words[positions[here] - np.uint32(start), _MATCH_WORDS:]
+        proofs[here] = words[positions[here] - np.uint32(start)]
         first = last
         start += len(words)
     return proofs

@@ -32,8 +32,7 @@ _UNTOUCHED = (TrainPhase.COHORT, TrainPhase.FITTING)
 def cohort_of(own: OwnParty, dataset: Dataset, training: NDArray[np.uint32]) -> Blob:
     """The training rows, tagged alike in all jobs of this party; with their labels where they have some."""
     labels = None if dataset.label is None else dataset.label[training]
-    ids = [dataset.ids[row] for row in training.tolist()]
-    return Blob.of(tag_rows(party_key(own.secret, COHORT_ROWS), ids, labels))
+    return Blob.of(tag_rows(party_key(own.secret, COHORT_ROWS), dataset.ids.pick(training), labels))
 
 
 def ledger_of(own: OwnParty, spec: JobSpec, role: Role) -> str:
