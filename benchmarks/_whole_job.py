@@ -39,7 +39,8 @@ class MemoryWatch(threading.Thread):
             resident: dict[str, int] = {}
             for process in psutil.Process(self._root).children(recursive=True):
                 try:
-                    party = self._party(process.cmdline())
+                    # A process that reads a table works for the one that started it.
+                    party = self._party(process) or self._party(process.parent())
                     if party is not None:
                         memory = process.memory_full_info()
                         totals[party] = totals.get(party, 0) + memory.pss
@@ -54,8 +55,9 @@ class MemoryWatch(threading.Thread):
         """Stop sampling."""
         self._ended.set()
 
-    def _party(self, command: list[str]) -> str | None:
+    def _party(self, process: psutil.Process | None) -> str | None:
         """The folder name of the home that a process was started with."""
+        command = [] if process is None else process.cmdline()
         if "--home" not in command:
             return None
         return Path(command[command.index("--home") + 1]).name

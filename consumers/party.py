@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from consumers.tables import load_table
 from infra.object_store import ObjectStore, open_object_store
 from infra.party_secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
-from schemas.jobs import JobSpec, ProposeJob, Role, Stage, SubmitJob
+from schemas.jobs import JobSpec, ProposeJob, Stage, SubmitJob
 from schemas.record import Record
 from schemas.tasks import StartTask
 from streams.dataset import Dataset, DatasetProblem
 from streams.engine.agreement import Agreement
 from streams.engine.seal import Keyring
-from streams.kernels.ristretto import normalise_id
 from streams.machines.job.validation import validate_size
 
 #: What the key of the fingerprints of tables is derived for.
@@ -86,28 +85,8 @@ def make_prepare(load: LoadShare) -> Callable[[Record], object | None]:
 
 
 def load_share(party: Party, spec: JobSpec) -> Dataset | DatasetProblem | None:
-    """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party."""
+    """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party.
+
+    Raises `TableReaderError`.
+    """
     return load_table(party.settings, party.secrets.derive(FINGERPRINT), spec)
-
-
-def load_table(settings: PartySettings, fingerprint_key: bytes, spec: JobSpec) -> Dataset | DatasetProblem | None:
-    """As `load_share`, of a party of which no more is known than this."""
-    # pandas takes most of a process's start, and most starts need no table.
-    from infra.datasets import load_dataset
-
-    if spec.guest.party == settings.party:
-        place, share, role = "guest", spec.guest, Role.GUEST
-    else:
-        found = next((pair for pair in enumerate(spec.hosts) if pair[1].party == settings.party), None)
-        if found is None:
-            return None
-        place, share, role = f"hosts[{found[0]}]", found[1], Role.HOST
-    return load_dataset(
-        settings,
-        share,
-        role=role,
-        label=spec.label,
-        path_prefix=place,
-        normalise=functools.partial(normalise_id, id_type=spec.align.id_type),
-        fingerprint_key=fingerprint_key,
-    )

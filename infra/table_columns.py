@@ -47,7 +47,8 @@ class IdentifierColumn:
 
     def identifiers(self) -> Identifiers:
         """All of them, in the order of the rows."""
-        return Identifiers.join(self._parts)
+        self._parts = [Identifiers.join(self._parts)]
+        return self._parts[0]
 
     def find_repeated(self) -> list[tuple[int, int]]:
         """(row of the first, row of the repetition) from 1, of each usable identifier that an earlier row has."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from consumers.code import fingerprint_code
-from consumers.party import load_table, make_prepare
+from consumers.party import make_prepare
+from consumers.tables import load_table
 from consumers.wiring import stage_topics
 from infra.object_store import DirectoryStore
 from infra.settings import DatasetSettings, PartySettings

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from consumers.exits import PARENT_PIPE
 from infra.access import OPERATOR
-from infra.broker import EmbeddedBroker
+from infra.broker import Compilers, EmbeddedBroker
 from infra.settings import PartySettings
 from producers.demo_chaos import Chaos, Kill
 from producers.demo_data import DemoTables, breast_cancer, read_pair
@@ -87,7 +87,9 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         tables = _read_tables(options)
         spec = make_spec(options, tables)
         folder = stack.enter_context(demo_folder(options.folder))
-        broker = EmbeddedBroker(folder / "broker")
+        # The demo's own table is small.
+        compilers = Compilers.FIRST if options.data is None else Compilers.FIRST_AND_CIPHERS
+        broker = EmbeddedBroker(folder / "broker", compilers=compilers)
         stack.callback(broker.stop)
         console.print("starting Apache Kafka, making two parties", style="dim")
         broker.start()

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from infra.broker.certificates import CA, prepare_certificates
 from infra.broker.configuration import server_properties
 from infra.broker.jars import fetch_jars
-from infra.broker.java import java_command
+from infra.broker.java import Compilers, java_command
 from infra.broker.listeners import (
     Ports,
     admin_properties,
@@ -54,9 +54,8 @@ class EmbeddedBroker:
     `port` is chosen at the first start when it is not given, and kept in `home`. With `die_with_parent` (the default)
     the node is killed when this Python process ends in whatever way. `properties` are added to the server's, or replace
     them. `is_open` is for tests and benchmarks of something else: without it clients need TLS, a name with a password,
-    and rights (`infra/access.py`), which its administrator gives them (`admin_file`). `is_lasting` is for a node that
-    serves for long: with the second compiler it does its work with less once it has run for a minute, and with more
-    until then.
+    and rights (`infra/access.py`), which its administrator gives them (`admin_file`). `compilers` says for how long,
+    and for how much, the node is meant.
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class EmbeddedBroker:
         die_with_parent: bool = True,
         properties: Mapping[str, str] | None = None,
         is_open: bool = False,
-        is_lasting: bool = False,
+        compilers: Compilers = Compilers.FIRST,
     ) -> None:
         self.home = home.absolute()
         self._wanted_port = port
@@ -77,7 +76,7 @@ class EmbeddedBroker:
         self._properties = dict(properties or {})
         #: Whoever reaches the port may do anything.
         self.is_open = is_open
-        self._is_lasting = is_lasting
+        self._compilers = compilers
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
 
@@ -251,7 +250,7 @@ class EmbeddedBroker:
 
     def _launch(self, jars: Path, configuration: Path) -> None:
         options = (HEAP, f"-Dkafka.logs.dir={self.home}", f"-Djava.io.tmpdir={self.home / 'tmp'}")
-        command = java_command(jars, "kafka.Kafka", str(configuration), options=options, is_lasting=self._is_lasting)
+        command = java_command(jars, "kafka.Kafka", str(configuration), options=options, compilers=self._compilers)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, start_new_session=True

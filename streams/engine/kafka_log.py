@@ -22,7 +22,7 @@ from streams.engine.errors import EngineError, LogUnavailableError
 from streams.engine.kafka_errors import member_error, text_of
 from streams.engine.kafka_producer import KafkaProducer
 from streams.engine.kafka_reader import KafkaReader
-from streams.engine.kafka_settings import CLIENT, READER, KafkaTimeouts, Membership, member_properties
+from streams.engine.kafka_settings import CLIENT, STAGE_READER, KafkaTimeouts, Membership, member_properties
 from streams.engine.ports import InputRecord, NotYetError, Polled, TopicPartition
 from streams.engine.topics import StageTopics
 
@@ -181,7 +181,7 @@ class KafkaLog:
         return Consumer(
             {
                 **self._base,
-                **READER,
+                **STAGE_READER,
                 **member_properties(self._membership, self._timeouts),
                 "group.id": self._group_id,
                 "error_cb": self._on_error,

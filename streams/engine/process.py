@@ -67,13 +67,14 @@ class StageProcess:
         self._stopping = False
         sealed = SealedBlobs(blobs, keyring)
         outbox = Outbox(topics, keyring, log.partition_count, clock.now_ms, chunk_bytes, epoch_records)
+        self._stepper = Stepper(machine, party, sealed, outbox, prepare)
         self.loop = Loop(
             LoopParts(
                 topics=topics,
                 log=log,
                 transactor=self._transactor,
                 intake=Intake(topics, keyring, sealed.load, log.partition_count),
-                stepper=Stepper(machine, party, sealed, outbox, prepare),
+                stepper=self._stepper,
                 outbox=outbox,
                 state_log=StateLog(topics.state, keyring),
                 blobs=sealed,
@@ -88,7 +89,8 @@ class StageProcess:
         try:
             self.start()
             while not self._stopping:
-                self.loop.turn()
+                if not self.loop.turn():
+                    self._stepper.tidy()
         finally:
             self.close()
 

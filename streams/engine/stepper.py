@@ -28,6 +28,7 @@ from streams.engine.blobs import SealedBlobs
 from streams.engine.dead_letter import UndeliverableError
 from streams.engine.errors import EngineError, UnreadableStateError
 from streams.engine.jobs import Job
+from streams.engine.memory import return_memory
 from streams.engine.outbox import Outbox, UnreachableError
 from streams.engine.ports import OutputRecord, StorageError
 from streams.engine.state_log import INLINE_BYTES
@@ -53,6 +54,14 @@ class Stepper:
         self._blobs = blobs
         self._outbox = outbox
         self._prepare = prepare
+        #: A job has ended since the last `tidy`: what its state took is free, or soon will be.
+        self._has_freed = False
+
+    def tidy(self) -> None:
+        """Give memory back to the system if there is something to give; for a moment without work."""
+        if self._has_freed:
+            self._has_freed = False
+            return_memory()
 
     def step(self, job: Job, record: Record, sender: str) -> tuple[Job, list[OutputRecord]]:
         """The job after the step, and what it sends.
@@ -87,11 +96,16 @@ class Stepper:
         if self._prepare is not None and not isinstance(record, LocalFault):
             resource = self._prepare(record)
         step = self._machine.step(state, Event(record, sender, resource, job.traffic))
+        if resource is not None:
+            # A table is the largest thing that a stage ever holds, and what follows may take hours.
+            del resource
+            return_memory()
         failpoints.reach(failpoints.AFTER_STEP)
         after = self._keep(job, state, step)
         failpoints.reach(failpoints.AFTER_BLOBS)
         if isinstance(step.state, ENDED):
             after = after.without_keys()
+            self._has_freed = True
         if isinstance(record, LocalFault):
             after = replace(after, fault=record)
         return self._outbox.send(after, step.outputs, skip_unreachable=skip_unreachable)

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
-#: A step that is faster costs no call to the group.
-FIRST_KEEP_ALIVE_SECONDS = 0.5
+#: A step that is faster costs no call to the group, which would throw away what was fetched ahead of it.
+FIRST_KEEP_ALIVE_SECONDS = 2.0
 #: Then as often as this; a rebalance waits for it at most so long.
 KEEP_ALIVE_SECONDS = 0.1
 
