@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from schemas.record import Blob
@@ -25,7 +26,7 @@ class ResidentBlobs:
         self._load = load
         self._most_bytes = most_bytes
         #: By identity: equal blobs may each have the content.
-        self._held: dict[int, tuple[weakref.ref[Blob], int]] = {}
+        self._held: OrderedDict[int, tuple[weakref.ref[Blob], int]] = OrderedDict()
         self.bytes = 0
 
     def note(self, blob: Blob) -> None:
@@ -36,9 +37,9 @@ class ResidentBlobs:
         self._held[key] = (weakref.ref(blob, lambda _: self._forget(key)), blob.size)
         self.bytes += blob.size
         while self.bytes > self._most_bytes and len(self._held) > 1:
-            oldest = next(iter(self._held))
-            there = self._held[oldest][0]()
-            self._forget(oldest)
+            _, (oldest, size) = self._held.popitem(last=False)
+            self.bytes -= size
+            there = oldest()
             if there is not None:
                 there.release(self._load)
 
