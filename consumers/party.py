@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from consumers.tables import load_table
+from consumers.tables import Part, load_table
 from infra.object_store import ObjectStore, open_object_store
 from infra.party_secrets import PartySecrets, load_secrets
 from infra.settings import PartySettings, load_settings
@@ -20,8 +20,8 @@ from streams.machines.job.validation import validate_size
 
 #: What the key of the fingerprints of tables is derived for.
 FINGERPRINT = "fingerprint"
-#: The party's table as a spec wants it.
-LoadShare = Callable[[JobSpec], Dataset | DatasetProblem | None]
+#: The party's table as a spec wants it, or a part of it.
+LoadShare = Callable[[JobSpec, Part], Dataset | DatasetProblem | None]
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,22 @@ def make_prepare(load: LoadShare) -> Callable[[Record], object | None]:
     def prepare(record: Record) -> Dataset | DatasetProblem | None:
         match record:
             case SubmitJob(spec=spec):
-                return load(spec)
+                return load(spec, Part.PROFILE)
             case ProposeJob(spec=spec):
                 # A stranger may have written it; the coordinator says what is wrong with one that is too large.
-                return None if validate_size(spec) else load(spec)
-            case StartTask(spec=spec, stage=stage) if stage is not Stage.REGISTER:
-                return load(spec)
+                return None if validate_size(spec) else load(spec, Part.PROFILE)
+            case StartTask(spec=spec, stage=Stage.ALIGN):
+                return load(spec, Part.IDENTIFIERS)
+            case StartTask(spec=spec, stage=Stage.TRAIN | Stage.EVALUATE):
+                return load(spec, Part.ROWS)
         return None
 
     return prepare
 
 
-def load_share(party: Party, spec: JobSpec) -> Dataset | DatasetProblem | None:
+def load_share(party: Party, spec: JobSpec, part: Part = Part.ROWS) -> Dataset | DatasetProblem | None:
     """This party's table as the spec wants it, or what is wrong with it. `None` if the spec does not name the party.
 
     Raises `TableReaderError`.
     """
-    return load_table(party.settings, party.secrets.derive(FINGERPRINT), spec)
+    return load_table(party.settings, party.secrets.derive(FINGERPRINT), spec, part)

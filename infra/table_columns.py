@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,16 @@ from streams.identifiers import Identifiers
 
 Places = NDArray[np.int64]
 
+_Number = TypeVar("_Number", bound=np.generic)
+
 
 class IdentifierColumn:
     """The identifiers of a table, normalised, and which of them cannot be used or repeat."""
 
     def __init__(self, normalise: Callable[[str], str]) -> None:
         self._normalise = normalise
-        self._parts: list[Identifiers] = []
+        self._content = bytearray()
+        self._lengths: list[NDArray[np.uint32]] = []
         self._hashes: list[NDArray[np.int64]] = []
         self._rows = 0
         #: Identifiers that have no canonical form, and (row from 1, why) of the first.
@@ -41,18 +45,24 @@ class IdentifierColumn:
                     self.first_unusable = (row, str(error))
                 self.unusable += 1
         self._rows += len(texts)
-        self._parts.append(Identifiers.of(texts))
+        encoded = [text.encode() for text in texts]
+        self._content += b"".join(encoded)
+        self._lengths.append(np.fromiter(map(len, encoded), dtype=np.uint32, count=len(encoded)))
         # Python's own hash is keyed anew in each process: nobody can prepare a table that makes many meet.
         self._hashes.append(np.fromiter(map(hash, texts), dtype=np.int64, count=len(texts)))
 
     def identifiers(self) -> Identifiers:
         """All of them, in the order of the rows."""
-        self._parts = [Identifiers.join(self._parts)]
-        return self._parts[0]
+        ends = np.cumsum(_join(self._lengths), dtype=np.uint64)
+        return Identifiers(self._content, ends.astype(np.min_scalar_type(len(self._content))))
 
     def find_repeated(self) -> list[tuple[int, int]]:
         """(row of the first, row of the repetition) from 1, of each usable identifier that an earlier row has."""
-        hashes = np.concatenate([np.empty(0, dtype=np.int64), *self._hashes])
+        hashes = _join(self._hashes)
+        hashes.sort()
+        if not (hashes[1:] == hashes[:-1]).any():
+            return []
+        hashes = _join(self._hashes)
         order = np.argsort(hashes)
         same = hashes[order[1:]] == hashes[order[:-1]]
         suspects = np.union1d(order[1:][same], order[:-1][same])
@@ -102,7 +112,7 @@ class NumberColumn:
 
     def numbers(self) -> Numbers:
         """The whole column. Truth values are numbers only where the whole column is of them."""
-        values = np.concatenate([np.empty(0), *self._values])
+        values = _join(self._values)
         wrong = _join(self._wrong)
         if self._has_others and self._truths:
             truths = _join(self._truths)
@@ -111,5 +121,6 @@ class NumberColumn:
         return Numbers(values, wrong, _join(self._missing), np.flatnonzero(np.isinf(values)))
 
 
-def _join(places: list[Places]) -> Places:
-    return np.concatenate([np.empty(0, dtype=np.int64), *places])
+def _join(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
+    """The parts, of which there is at least one, one after the other."""
+    return np.concatenate(parts)

@@ -137,7 +137,8 @@ def _make_actor(job: RevealedJob, table: Path, folder: Path) -> Actor:
         topics=lambda stage: stage_topics(job.party, stage),
         blobs=DirectoryStore(folder),
         peers=frozenset(job.peers),
-        prepare=make_prepare(load),
+        # Read once: what a step does not need does it no harm.
+        prepare=make_prepare(lambda spec, _: load(spec)),
         manifests=job.manifests,
     )
 

@@ -15,7 +15,7 @@ PIECE = 4096
 class Identifiers(Sequence[str]):
     """An immutable sequence of texts. Slices and picks are lists."""
 
-    def __init__(self, content: bytes, ends: NDArray[np.unsignedinteger]) -> None:
+    def __init__(self, content: bytes | bytearray, ends: NDArray[np.unsignedinteger]) -> None:
         """Text k is the UTF-8 of `content` between ends k - 1 and k."""
         self._content = content
         self._ends = ends
@@ -28,20 +28,8 @@ class Identifiers(Sequence[str]):
         ends = np.cumsum(np.fromiter(map(len, encoded), dtype=np.uint64, count=len(encoded)))
         return cls(content, ends.astype(np.min_scalar_type(len(content))))
 
-    @classmethod
-    def join(cls, parts: Sequence[Identifiers]) -> Identifiers:
-        """The texts of all parts, one after the other."""
-        content = b"".join(part._content for part in parts)
-        ends = np.empty(sum(map(len, parts)), dtype=np.min_scalar_type(len(content)))
-        texts = start = 0
-        for part in parts:
-            ends[texts : texts + len(part)] = part._ends.astype(np.uint64) + np.uint64(start)
-            texts += len(part)
-            start += len(part._content)
-        return cls(content, ends)
-
     @property
-    def content(self) -> bytes:
+    def content(self) -> bytes | bytearray:
         """The UTF-8 of all texts, joined."""
         return self._content
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from consumers import tables
-from consumers.tables import ATTEMPTS, TableReaderError, load_table, read_here
+from consumers.tables import ATTEMPTS, Part, TableReaderError, load_table, read_here
 from infra.settings import PartySettings
 from schemas.jobs import JobSpec, PartySpec
 from streams.dataset import Dataset, DatasetProblem
@@ -51,7 +51,7 @@ def killing(times: int) -> Iterator[list[int]]:
     def kill() -> None:
         while not over.is_set() and len(killed) < times:
             for child in psutil.Process().children():
-                if child.pid not in killed and "consumers.tables" in child.cmdline():
+                if child.pid not in killed and "consumers.table_reader" in child.cmdline():
                     os.kill(child.pid, signal.SIGKILL)
                     killed.append(child.pid)
 
@@ -65,7 +65,7 @@ def killing(times: int) -> Iterator[list[int]]:
 
 
 def test_it_is_the_same_table(settings: PartySettings) -> None:
-    here, apart = read_here(settings, KEY, SPEC), load_table(settings, KEY, SPEC)
+    here, apart = read_here(settings, KEY, SPEC, Part.ROWS), load_table(settings, KEY, SPEC)
     assert isinstance(here, Dataset)
     assert isinstance(apart, Dataset)
     assert list(apart.ids) == list(here.ids)
@@ -81,7 +81,26 @@ def test_mistakes_and_strangers_come_back_as_well(settings: PartySettings, tmp_p
     (tmp_path / "table.csv").write_text("id,x,left\na,1,0\na,2,1\n")
     problem = load_table(settings, KEY, SPEC)
     assert isinstance(problem, DatasetProblem)
-    assert problem == read_here(settings, KEY, SPEC)
+    assert problem == read_here(settings, KEY, SPEC, Part.ROWS)
+
+
+@pytest.mark.parametrize("large_bytes", [1, 10**9])
+def test_who_needs_no_rows_gets_none(
+    settings: PartySettings, monkeypatch: pytest.MonkeyPatch, large_bytes: int
+) -> None:
+    monkeypatch.setattr(tables, "LARGE_BYTES", large_bytes)
+    whole, people, profile = (
+        load_table(settings, KEY, SPEC, part) for part in (Part.ROWS, Part.IDENTIFIERS, Part.PROFILE)
+    )
+    assert isinstance(whole, Dataset)
+    assert isinstance(people, Dataset)
+    assert isinstance(profile, Dataset)
+    assert whole.profile == people.profile == profile.profile
+    assert list(people.ids) == list(whole.ids)
+    assert len(profile.ids) == 0
+    for cut in (people, profile):
+        assert (cut.columns, cut.label) == ((), None)
+        assert cut.values.shape == (len(cut.ids), 0)
 
 
 def test_only_a_large_table_is_read_apart(settings: PartySettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.kernels import entropy
 from streams.kernels.entropy import (
     PARTY_KEYS,
     Draws,
@@ -17,6 +18,7 @@ from streams.kernels.entropy import (
     permutation,
     prf,
     reveal_secret,
+    sort_words,
 )
 
 KEY = bytes(range(32))
@@ -124,6 +126,28 @@ def test_below_refuses_an_empty_range() -> None:
 @given(st.integers(0, 300))
 def test_a_permutation_hits_every_index_once(n: int) -> None:
     assert sorted(permutation(KEY, n).tolist()) == list(range(n))
+
+
+@given(n=st.integers(0, 300), piece=st.integers(1, 50))
+def test_a_permutation_is_the_order_of_the_words_however_they_are_drawn(n: int, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(entropy, "_PIECE_WORDS", piece)
+        assert permutation(KEY, n).tolist() == sort_words(KEY, n).tolist()
+
+
+def test_words_with_equal_first_halves_go_by_their_second_halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = np.array([(5, 2), (1, 9), (5, 1), (5, 2), (0, 7)], dtype="<u8").tobytes()
+
+    class Drawn:
+        def __init__(self, key: bytes, counter: bytes) -> None:
+            self.left = words
+
+        def update(self, zeros: bytes) -> bytes:
+            drawn, self.left = self.left[: len(zeros)], self.left[len(zeros) :]
+            return drawn
+
+    monkeypatch.setattr(entropy, "_KeyStream", Drawn)
+    assert permutation(KEY, 5).tolist() == [4, 1, 2, 0, 3]
 
 
 def test_permutations_of_different_keys_differ() -> None:

@@ -24,12 +24,6 @@ def test_it_is_the_sequence_of_its_texts(texts: list[str], start: int, stop: int
             identifiers[place]
 
 
-@given(parts=st.lists(TEXTS, max_size=4))
-def test_parts_are_joined_in_their_order(parts: list[list[str]]) -> None:
-    joined = Identifiers.join([Identifiers.of(part) for part in parts])
-    assert list(joined) == [text for part in parts for text in part]
-
-
 @given(texts=TEXTS.filter(bool), data=st.data())
 @pytest.mark.parametrize("kind", [np.uint32, np.int64])
 def test_picked_texts_come_in_the_order_of_the_picks(texts: list[str], data: st.DataObject, kind: type) -> None:
@@ -39,9 +33,8 @@ def test_picked_texts_come_in_the_order_of_the_picks(texts: list[str], data: st.
 
 def test_offsets_are_as_wide_as_the_content_needs() -> None:
     for length in (255, 256, 65_535, 65_536):
-        texts = ["x" * length, "é"]
-        joined = Identifiers.join([Identifiers.of(texts), Identifiers.of(["end"])])
-        assert list(joined) == [*texts, "end"]
+        texts = ["x" * length, "é", "end"]
+        assert list(Identifiers.of(texts)) == texts
 
 
 def test_a_person_takes_the_bytes_of_the_name_and_four() -> None:
