@@ -13,12 +13,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from consumers.end_marks import EndMarks, Place
 from consumers.party import Party
 from consumers.process import run_process
 from consumers.score_archive import Archive, ArchiveError
@@ -39,7 +41,15 @@ from schemas.codec import DecodeError, decode
 from streams.engine.dead_letter import make_dead_letter
 from streams.engine.errors import EngineError
 from streams.engine.kafka_errors import member_error
-from streams.engine.kafka_settings import CLIENT, PRODUCER, READER, KafkaTimeouts, Membership, member_properties
+from streams.engine.kafka_settings import (
+    BOOKS_READER,
+    CLIENT,
+    PRODUCER,
+    READER,
+    KafkaTimeouts,
+    Membership,
+    member_properties,
+)
 from streams.engine.ports import InputRecord
 
 _log = logging.getLogger("isthmus.history")
@@ -51,8 +61,6 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 0.5
 ARCHIVE_RETRY_SECONDS = 10.0
 REQUEST_SECONDS = 5.0
-
-Place = tuple[str, int]
 
 
 class HistoryWriter:
@@ -84,7 +92,7 @@ class HistoryWriter:
         self._consumer = Consumer(
             {
                 **self._base,
-                **READER,
+                **BOOKS_READER,
                 **member_properties(Membership.STATIC, timeouts or KafkaTimeouts()),
                 "enable.partition.eof": True,
                 "group.id": group_id(HISTORY, party.name),
@@ -101,6 +109,7 @@ class HistoryWriter:
         #: Where the database stands, and where we have read to.
         self._booked: dict[Place, int] = {}
         self._read: dict[Place, int] = {}
+        self._marks = EndMarks()
         #: Came while fetching was paused.
         self._early: list[Message] = []
 
@@ -136,7 +145,8 @@ class HistoryWriter:
             self._book(booking)
         if is_time_to_note:
             self._note_at = now + self._note_seconds
-            self._try("note how far it is", self._note_caught_up)
+            self._marks.look_up(self._consumer, self._booked)
+        self._note_caught_up()
         if now >= self._archive_at:
             self._advance_archive()
 
@@ -154,6 +164,7 @@ class HistoryWriter:
     def _forget(self, places: list[Place]) -> None:
         self._unplaced = places
         self._booked, self._read, self._early = {}, {}, []
+        self._marks.clear()
         self._archive.forget()
 
     def _place(self) -> None:
@@ -260,17 +271,9 @@ class HistoryWriter:
 
     def _note_caught_up(self) -> None:
         """Tell the reconciler up to which time everything is in the tables."""
-        now_ms = int(time.time() * 1000)
-        done = []
-        for place, booked in self._booked.items():
-            try:
-                ends = self._consumer.get_watermark_offsets(TopicPartition(*place), REQUEST_SECONDS)
-            except KafkaException:
-                return
-            if booked >= ends[1]:
-                done.append(place)
-        if done:
-            self._store.note_caught_up(done, now_ms)
+        for at_ms, places in self._marks.take_reached(self._booked).items():
+            # Where the database is away the next mark tells.
+            self._try("note how far it is", partial(self._store.note_caught_up, places, at_ms))
 
     def _advance_archive(self) -> None:
         audit = score_audit_topic(self._party)

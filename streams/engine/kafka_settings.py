@@ -85,6 +85,9 @@ READER: dict[str, Any] = {
 #: fifth of a core from whoever works.
 STAGE_READER: dict[str, Any] = {**READER, "fetch.wait.max.ms": 400}
 
+#: What writes books beside online scoring: nobody waits for it, and each of its fetches costs those who score.
+BOOKS_READER: dict[str, Any] = {**READER, "fetch.min.bytes": 262_144, "fetch.wait.max.ms": 500}
+
 #: What reads a state to its end and is then idle: the end is only told when a fetch comes back empty.
 STATE_READER: dict[str, Any] = {**READER, "fetch.wait.max.ms": 10, "enable.partition.eof": True}
 
