@@ -1,7 +1,7 @@
 """Up to which time everything that partitions held has been booked, under load as well.
 
-Under load a partition has grown on before what was read of it is booked. So its end is remembered, with the time at which
-it was the end, until that is reached.
+Under load a partition has grown on before what was read of it is booked. So its end is remembered, with the time at
+which it was the end, until that is reached.
 """
 
 from __future__ import annotations
