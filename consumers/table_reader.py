@@ -12,6 +12,7 @@ import sys
 from consumers.tables import Part, read_here
 from infra.settings import PartySettings
 from schemas.jobs import JobSpec
+from streams.engine.memory import return_memory
 
 
 def main() -> None:
@@ -20,7 +21,10 @@ def main() -> None:
     # Whatever a library prints must not get into the answer.
     with os.fdopen(os.dup(1), "wb") as answer:
         os.dup2(2, 1)
-        pickle.dump(read_here(*request), answer, protocol=pickle.HIGHEST_PROTOCOL)
+        table = read_here(*request)
+        # Whoever takes the answer needs as much again.
+        return_memory()
+        pickle.dump(table, answer, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 if __name__ == "__main__":

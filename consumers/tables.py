@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -112,7 +113,9 @@ def _ask_reader(
     """The exit code of another process, and its answer if that is 0."""
     answer: Dataset | DatasetProblem | None = None
     command = [sys.executable, "-m", "consumers.table_reader"]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # glibc would raise its threshold when the first large array is freed, and keep all pieces that are smaller.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "131072"}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     # One that was killed neither reads nor answers.
     with contextlib.suppress(BrokenPipeError, EOFError, pickle.UnpicklingError), process:
         assert process.stdin is not None

@@ -56,8 +56,8 @@ def load_dataset(
     except UnreadableTableError:
         return DatasetProblem(tuple(findings.mistakes))
     ids = _check_ids(identifiers, findings)
-    names, values = _check_values({name: read[name].numbers() for name in columns}, spec, findings)
-    labels = None if wanted_label is None else _check_label(read[wanted_label].numbers(), wanted_label, findings)
+    names, values = _check_values({name: read.pop(name).numbers() for name in columns}, spec, findings)
+    labels = None if wanted_label is None else _check_label(read.pop(wanted_label).numbers(), wanted_label, findings)
     if findings.mistakes:
         return DatasetProblem(tuple(findings.mistakes))
     fingerprint = fingerprint_table(ids, names, values, labels, fingerprint_key)
@@ -132,13 +132,13 @@ def _check_label(numbers: Numbers, name: str, findings: Findings) -> NDArray[np.
     values, missing = numbers.values, numbers.missing
     if len(missing):
         findings.add_label(f"{len(missing)} values of {name!r} are missing, the first in data row {missing[0] + 1}")
-    odd = np.flatnonzero(~np.isin(values, (0.0, 1.0)) & ~np.isnan(values))
+    odd = np.flatnonzero((values != 0.0) & (values != 1.0) & ~np.isnan(values))
     unusable = np.union1d(odd, numbers.wrong)
     if len(unusable):
         findings.add_label(
             f"{len(unusable)} values of {name!r} are neither 0 nor 1, the first in data row {unusable[0] + 1}; the "
             "label must be two classes, written 0 and 1"
         )
-    elif not len(missing) and len(set(values.tolist())) < 2:
+    elif not len(missing) and values.min() == values.max():
         findings.add_label(f"all values of {name!r} are equal: there is nothing to learn from them")
     return np.nan_to_num(values, posinf=0.0, neginf=0.0).astype(np.int8)

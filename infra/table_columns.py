@@ -57,10 +57,14 @@ class IdentifierColumn:
         return Identifiers(self._content, ends.astype(np.min_scalar_type(len(self._content))))
 
     def find_repeated(self) -> list[tuple[int, int]]:
-        """(row of the first, row of the repetition) from 1, of each usable identifier that an earlier row has."""
+        """(row of the first, row of the repetition) from 1, of each usable identifier that an earlier row has.
+
+        To be asked once, when all rows are there: the memory that it took is needed for what follows.
+        """
         hashes = _join(self._hashes)
         hashes.sort()
         if not (hashes[1:] == hashes[:-1]).any():
+            self._hashes.clear()
             return []
         hashes = _join(self._hashes)
         order = np.argsort(hashes)
@@ -113,6 +117,7 @@ class NumberColumn:
     def numbers(self) -> Numbers:
         """The whole column. Truth values are numbers only where the whole column is of them."""
         values = _join(self._values)
+        self._values = [values]
         wrong = _join(self._wrong)
         if self._has_others and self._truths:
             truths = _join(self._truths)
