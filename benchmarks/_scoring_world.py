@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from consumers.exits import PARENT_PIPE
 from consumers.party import Party, open_party
-from infra.broker import Compilers, EmbeddedBroker
+from infra.broker import EmbeddedBroker, Tuning
 from infra.federation_local import found_together
 from infra.secrets import create_secrets
 from infra.settings import PartySettings, load_settings, save_settings
@@ -107,7 +107,7 @@ def scoring_world(partitions: int = 4, **score: int) -> Iterator[ScoringWorld]:
     """
     with (
         tempfile.TemporaryDirectory() as name,
-        EmbeddedBroker(Path(name) / "broker", compilers=Compilers.BOTH, is_open=True) as broker,
+        EmbeddedBroker(Path(name) / "broker", tuning=Tuning.LASTING, is_open=True) as broker,
     ):
         homes = {party: Path(name) / party for party in (GUEST, HOST)}
         world = ScoringWorld(broker.bootstrap, homes)

@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 from consumers.party import Party
 from consumers.process import run_process
 from infra.connection import connect_as
-from infra.topics import SCORE_HOST, dead_letter_topic, group_id, routed_topic, score_audit_topic, transactional_id
+from infra.topics import SCORE_HOST, dead_letter_topic, group_id, score_audit_topic, transactional_id
 from schemas.jobs import JobSpec
 from schemas.record import Record
 from schemas.scoring import ScoreReason
@@ -41,8 +41,6 @@ QUIET_SECONDS = 10.0
 SLOW_SECONDS = 0.1
 #: What a host writes to its books is gathered for so long: nobody waits for it.
 BOOKS_PATIENCE_MS = 20
-#: A router's word to the joiner: about as long as a host takes to answer, so that both are fetched together.
-ROUTED_PATIENCE_MS = 3
 #: Tables of trainings that stay loaded: parity checks come one after the other.
 KEPT_TABLES = 2
 
@@ -103,11 +101,6 @@ class Relay:
 
 def relay_places(party: Party, process: str, slot: int, input_topic: str) -> RelayPlaces:
     """Where a process of this party reads and writes."""
-    if process == SCORE_HOST:
-        patient, patience_ms = score_audit_topic(party.name), BOOKS_PATIENCE_MS
-    else:
-        # Its own joiner can do nothing with it until the hosts have answered.
-        patient, patience_ms = routed_topic(party.name), ROUTED_PATIENCE_MS
     return RelayPlaces(
         party=party.name,
         process=process,
@@ -116,8 +109,8 @@ def relay_places(party: Party, process: str, slot: int, input_topic: str) -> Rel
         dead_letter=dead_letter_topic(party.name),
         group_id=group_id(process, party.name),
         instance_id=transactional_id(process, party.name, slot),
-        patient=frozenset({patient}),
-        patience_ms=patience_ms,
+        patient=frozenset({score_audit_topic(party.name)}) if process == SCORE_HOST else frozenset(),
+        patience_ms=BOOKS_PATIENCE_MS,
         properties=connect_as(party.settings, process),
     )
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from consumers.exits import PARENT_PIPE
 from infra.access import OPERATOR
-from infra.broker import Compilers, EmbeddedBroker
+from infra.broker import EmbeddedBroker, Tuning
 from infra.settings import PartySettings
 from producers.demo_chaos import Chaos, Kill
 from producers.demo_data import DemoTables, breast_cancer, read_pair
@@ -88,8 +88,8 @@ def running_demo(options: DemoOptions, console: Console) -> Iterator[DemoRun]:
         spec = make_spec(options, tables)
         folder = stack.enter_context(demo_folder(options.folder))
         # The demo's own table is small.
-        compilers = Compilers.FIRST if options.data is None else Compilers.FIRST_AND_CIPHERS
-        broker = EmbeddedBroker(folder / "broker", compilers=compilers)
+        tuning = Tuning.BRIEF if options.data is None else Tuning.BRIEF_WITH_CIPHERS
+        broker = EmbeddedBroker(folder / "broker", tuning=tuning)
         stack.callback(broker.stop)
         console.print("starting Apache Kafka, making two parties", style="dim")
         broker.start()

@@ -2,7 +2,7 @@
 
 from infra.broker.embedded import BrokerError, EmbeddedBroker
 from infra.broker.jars import JarError
-from infra.broker.java import Compilers
+from infra.broker.java import Tuning
 from infra.broker.tools import ToolError, run_tool
 
-__all__ = ["BrokerError", "Compilers", "EmbeddedBroker", "JarError", "ToolError", "run_tool"]
+__all__ = ["BrokerError", "EmbeddedBroker", "JarError", "ToolError", "Tuning", "run_tool"]

@@ -19,7 +19,7 @@ from confluent_kafka.admin import AdminClient
 from infra.broker.certificates import CA, prepare_certificates
 from infra.broker.configuration import server_properties
 from infra.broker.jars import fetch_jars
-from infra.broker.java import Compilers, java_command
+from infra.broker.java import Tuning, java_command
 from infra.broker.listeners import (
     Ports,
     admin_properties,
@@ -54,7 +54,7 @@ class EmbeddedBroker:
     `port` is chosen at the first start when it is not given, and kept in `home`. With `die_with_parent` (the default)
     the node is killed when this Python process ends in whatever way. `properties` are added to the server's, or replace
     them. `is_open` is for tests and benchmarks of something else: without it clients need TLS, a name with a password,
-    and rights (`infra/access.py`), which its administrator gives them (`admin_file`). `compilers` says for how long,
+    and rights (`infra/access.py`), which its administrator gives them (`admin_file`). `tuning` says for how long,
     and for how much, the node is meant.
     """
 
@@ -67,7 +67,7 @@ class EmbeddedBroker:
         die_with_parent: bool = True,
         properties: Mapping[str, str] | None = None,
         is_open: bool = False,
-        compilers: Compilers = Compilers.FIRST,
+        tuning: Tuning = Tuning.BRIEF,
     ) -> None:
         self.home = home.absolute()
         self._wanted_port = port
@@ -76,7 +76,7 @@ class EmbeddedBroker:
         self._properties = dict(properties or {})
         #: Whoever reaches the port may do anything.
         self.is_open = is_open
-        self._compilers = compilers
+        self._tuning = tuning
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: Watchdog | None = None
 
@@ -250,7 +250,7 @@ class EmbeddedBroker:
 
     def _launch(self, jars: Path, configuration: Path) -> None:
         options = (HEAP, f"-Dkafka.logs.dir={self.home}", f"-Djava.io.tmpdir={self.home / 'tmp'}")
-        command = java_command(jars, "kafka.Kafka", str(configuration), options=options, compilers=self._compilers)
+        command = java_command(jars, "kafka.Kafka", str(configuration), options=options, tuning=self._tuning)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.home, start_new_session=True

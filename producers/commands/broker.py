@@ -8,7 +8,7 @@ from types import FrameType
 
 import click
 
-from infra.broker import BrokerError, Compilers, EmbeddedBroker
+from infra.broker import BrokerError, EmbeddedBroker, Tuning
 from infra.broker.certificates import ADMIN, BROKER, CA, prepare_certificates
 
 LOOK_SECONDS = 0.5
@@ -33,7 +33,7 @@ def run(home: Path, port: int) -> None:
         stopping = True
 
     click.echo("starting Apache Kafka")
-    with EmbeddedBroker(home, port, compilers=Compilers.BOTH) as running:
+    with EmbeddedBroker(home, port, tuning=Tuning.LASTING) as running:
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         click.echo(f"Apache Kafka answers at {running.bootstrap}; its log is {running.log_file}; Ctrl-C ends it")

@@ -21,7 +21,7 @@ from streams.engine import failpoints
 from streams.engine.errors import LogUnavailableError, SlotTakenError
 from streams.engine.join_intake import JoinIntake
 from streams.engine.join_slices import JoinDraft, JoinSlice, JoinStateLog, JoinTopics
-from streams.engine.loop import MAX_ABORTS, RESTORE_RETRY_MS
+from streams.engine.loop import MAX_FAILURES, RESTORE_RETRY_MS
 from streams.engine.ports import InputRecord, Log, NotYetError, OutputRecord, TopicPartition, Worker
 from streams.engine.transaction import Outcome, Transactor
 from streams.machines.score.verdicts import write_late, write_outcomes
@@ -69,7 +69,7 @@ class JoinLoop:
         self._owned: set[TopicPartition] = set()
         self._slices: dict[int, JoinSlice] = {}
         self._drafts: dict[int, JoinDraft] = {}
-        self._aborts = 0
+        self._failures = 0
         self._commits = 0
 
     def turn(self, idle_ms: int = IDLE_MS) -> bool:
@@ -221,15 +221,12 @@ class JoinLoop:
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
             case Outcome.COMMITTED:
-                self._aborts = 0
+                self._failures = 0
                 for draft, change in zip(drafts, changes, strict=True):
                     draft.apply(change, self._now_ms())
                 return True
             case Outcome.ABORTED:
-                self._aborts += 1
-                if self._aborts >= MAX_ABORTS:
-                    raise LogUnavailableError(f"{MAX_ABORTS} transactions aborted: {self._parts.transactor.last_error}")
-                self._parts.transactor.renew()
+                self._renew()
                 for draft in drafts:
                     draft.scores.undo()
                 for each in self._slices.values():
@@ -240,9 +237,15 @@ class JoinLoop:
                     f" this one: {self._parts.transactor.last_error}"
                 )
             case Outcome.UNKNOWN:
-                self._parts.transactor.renew()
+                self._renew()
                 self._slices.clear()
         return False
+
+    def _renew(self) -> None:
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self._parts.transactor.last_error}")
+        self._parts.transactor.renew()
 
     def _write(self, draft: JoinDraft, audit_partition: int) -> Iterable[OutputRecord]:
         """Results, audit and dead letters of a draft."""

@@ -18,6 +18,8 @@ from streams.machines.score.ledger import JoinRules
 
 _log = logging.getLogger(__name__)
 
+#: They take turns, see `Transactor`. More than two save no further wait.
+PRODUCERS = 2
 #: What the messages of scoring are sealed for.
 SEAL_PURPOSE = "score"
 
@@ -54,7 +56,7 @@ class JoinProcess:
             raise ValueError(f"topics of {topics.party!r}, keyring of {keyring.party!r}, rules of {rules.party!r}")
         self._log = log
         self._topics = topics
-        self._transactor = transactor or Transactor(log.make_producer)
+        self._transactor = transactor or Transactor(log.make_producer, PRODUCERS)
         self._worker = worker or ThreadWorker()
         self._stopping = False
         self.loop = JoinLoop(

@@ -169,11 +169,10 @@ class KafkaLog:
         """Asked once a topic."""
         return self._reader.partition_count(topic)
 
-    def make_producer(self) -> KafkaProducer:
-        """With the slot's transactional id."""
-        return KafkaProducer(
-            self._base, self._transactional_id, self._timeouts, lambda: self._member().consumer_group_metadata()
-        )
+    def make_producer(self, number: int = 0) -> KafkaProducer:
+        """With the slot's transactional id; further ones are `vfl.acme.joiner.0.1`, `vfl.acme.joiner.0.2`, ..."""
+        name = f"{self._transactional_id}.{number}" if number else self._transactional_id
+        return KafkaProducer(self._base, name, self._timeouts, lambda: self._member().consumer_group_metadata())
 
     # --- inside ---
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -16,6 +14,9 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from streams.engine.kafka_errors import kind_of
 from streams.engine.kafka_settings import PRODUCER, KafkaTimeouts
 from streams.engine.ports import ClientError, ClientErrorKind, OutputRecord, TopicPartition
+
+#: A call, and where its end is told: with None, or with what it raised. (A `Future` costs several times as much.)
+_Call = tuple[Callable[[], object], SimpleQueue[BaseException | None]]
 
 #: What a call may take beyond the time that librdkafka was given for it.
 OVERRUN_SECONDS = 5.0
@@ -48,7 +49,7 @@ class KafkaProducer:
             }
         )
         #: For one thread that makes all calls: a new one for each is work that the broker's answer waits for.
-        self._calls: SimpleQueue[tuple[Callable[[], object], Future[None]] | None] = SimpleQueue()
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
         threading.Thread(target=_make_calls, args=(self._calls,), name=transactional_id, daemon=True).start()
 
     def init(self) -> None:
@@ -84,10 +85,6 @@ class KafkaProducer:
         """Flush and commit."""
         self._await("commit_transaction", lambda: self._producer.commit_transaction(self._seconds))
 
-    def abort(self) -> None:
-        """Drop what is queued and abort."""
-        self._await("abort_transaction", lambda: self._producer.abort_transaction(self._seconds))
-
     def close(self) -> None:
         """Forget what is queued, say nothing. (`Producer.close` would abort, which can take long without a broker.)"""
         self._calls.put(None)
@@ -103,13 +100,15 @@ class KafkaProducer:
         """Have the call made, and turn to other things when it does not come back."""
         if self._is_stuck:
             raise ClientError(ClientErrorKind.TIMED_OUT, f"{name}: the client is stuck in an earlier call")
-        answer: Future[None] = Future()
-        self._calls.put((lambda: self._call(call), answer))
+        answers: SimpleQueue[BaseException | None] = SimpleQueue()
+        self._calls.put((lambda: self._call(call), answers))
         try:
-            answer.result(self._seconds + OVERRUN_SECONDS)
-        except FutureTimeoutError:
+            error = answers.get(timeout=self._seconds + OVERRUN_SECONDS)
+        except Empty:
             self._is_stuck = True
             raise ClientError(ClientErrorKind.TIMED_OUT, f"{name} did not come back in time") from None
+        if error is not None:
+            raise error
 
     def _call(self, call: Callable[[], object]) -> None:
         try:
@@ -119,13 +118,13 @@ class KafkaProducer:
             raise ClientError(kind_of(error), f"{error.name()}: {error.str()}") from exception
 
 
-def _make_calls(calls: SimpleQueue[tuple[Callable[[], object], Future[None]] | None]) -> None:
+def _make_calls(calls: SimpleQueue[_Call | None]) -> None:
     """The thread: one call after the other, until there is None."""
     while (wanted := calls.get()) is not None:
-        call, answer = wanted
+        call, answers = wanted
         try:
             call()
         except BaseException as error:  # noqa: BLE001  (raised again in the caller's thread)
-            answer.set_exception(error)
+            answers.put(error)
         else:
-            answer.set_result(None)
+            answers.put(None)

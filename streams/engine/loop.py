@@ -56,8 +56,9 @@ IDLE_MS = 500
 RESTORE_RETRY_MS = 50
 #: Computing that has gone on for so long is committed, so that its outputs are not held back by what follows.
 COMPUTE_MS = 300
-#: Transactions aborted in a row until the process gives up. Rebalances abort one each, errors of the broker many.
-MAX_ABORTS = 20
+#: Transactions in a row that were not committed, until the process gives up. A rebalance costs one, a broker's errors
+#: many.
+MAX_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Loop:
         self._log = parts.log
         self._owned: set[TopicPartition] = set()
         self._slices: dict[int, Slice] = {}
-        self._aborts = 0
+        self._failures = 0
 
     def turn(self, idle_ms: int = IDLE_MS) -> bool:
         """One round; False when there was nothing to do. Raises `EngineError`."""
@@ -219,15 +220,12 @@ class Loop:
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
             case Outcome.COMMITTED:
-                self._aborts = 0
+                self._failures = 0
                 for draft in drafts:
                     draft.base.apply(draft)
                 return True
             case Outcome.ABORTED:
-                self._aborts += 1
-                if self._aborts >= MAX_ABORTS:
-                    raise LogUnavailableError(f"{MAX_ABORTS} transactions aborted: {self._parts.transactor.last_error}")
-                self._parts.transactor.renew()
+                self._renew()
                 for each in self._slices.values():
                     self._log.start(each.positions)
             case Outcome.FENCED:
@@ -236,14 +234,20 @@ class Loop:
                     f" this one: {self._parts.transactor.last_error}"
                 )
             case Outcome.UNKNOWN:
-                self._parts.transactor.renew()
+                self._renew()
                 self._slices.clear()
         return False
+
+    def _renew(self) -> None:
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self._parts.transactor.last_error}")
+        self._parts.transactor.renew()
 
     def _reseal(self) -> bool:
         """Bring what was restored under the newest generation of the storage key, in a transaction of its own.
 
-        Before anything else is done with it: the draft has the state as it was restored. False when it was aborted.
+        Before anything else is done with it: the draft has the state as it was restored. False when it did not commit.
         """
         drafts: list[Draft] = []
         for each in self._slices.values():

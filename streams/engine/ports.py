@@ -63,7 +63,7 @@ class StorageError(Exception):
 class ClientErrorKind(StrEnum):
     """What a failed call of a transactional producer means for the transaction."""
 
-    #: The transaction must be aborted; the producer is fine.
+    #: The transaction cannot be committed.
     ABORTABLE = "abortable"
     #: Another producer has the transactional id, or the broker aborted the transaction for its age.
     FENCED = "fenced"
@@ -103,10 +103,6 @@ class Producer(Protocol):
 
     def commit(self) -> None:
         """Make all of it visible, or none."""
-        ...
-
-    def abort(self) -> None:
-        """Make nothing of it visible."""
         ...
 
     def close(self) -> None:
@@ -153,8 +149,8 @@ class Log(Protocol):
         """How many partitions the topic has. Raises `LookupError` when there is none. Any thread may call it."""
         ...
 
-    def make_producer(self) -> Producer:
-        """A new producer with the process's transactional id; `init` has not been called."""
+    def make_producer(self, number: int = 0) -> Producer:
+        """A new producer with the process's transactional id of this number; `init` has not been called."""
         ...
 
     def close(self) -> None:

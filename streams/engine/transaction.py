@@ -3,9 +3,10 @@
                  start                    begin..commit
        NEW ----------------> READY ---------------------------> READY     Committed
         ^                      |
-        |                      |  refused, begin..abort
+        |                      |  refused before the commit
         |                      +----------------------> SPENT             Aborted
-        |                      |  no answer                |
+        |                      |  no answer, or a commit   |
+        |                      |  that was refused         |
         |                      +----------------------> SPENT             Unknown
         |         renew                                    |
         +--------------------------------------------------+
@@ -13,10 +14,12 @@
                                +----------------------> FENCED            Fenced
 
 A commit is never repeated in place: whether it took effect is found out by taking the transactional id again, which
-makes the broker finish or abort the old transaction and refuse its late requests, and by reading the log. A producer is
-not used after an abort either. Where KIP-890 is at work a transaction has an epoch of its own; librdkafka does not
-implement it (its issue 5423), and a late request of one transaction could join the next one. A new producer means a new
-epoch, and aborts are rare.
+makes the broker finish or abort the old transaction and refuse its late requests, and by reading the log.
+
+Nothing is aborted by saying so, but always by taking the id again. Where KIP-890 is at work a transaction has an epoch
+of its own; librdkafka does not implement it (its issue 5423), and after a plain abort a late request of the old
+transaction would open one that nobody ends. The markers that follow from taking the id carry a higher epoch, and every
+partition that has one refuses what is late.
 """
 
 from __future__ import annotations
@@ -57,18 +60,32 @@ class Phase(StrEnum):
 class Transactor:
     """Runs transactions one after the other."""
 
-    def __init__(self, make_producer: Callable[[], Producer]) -> None:
+    def __init__(self, make_producer: Callable[[int], Producer], producers: int = 1) -> None:
+        """`make_producer(n)` makes the n-th of so many producers, each with a transactional id of its own.
+
+        With several they take turns. A producer that begins a transaction just after its last one is asked by the
+        broker to try again, because that one's markers are still being written; librdkafka does so after 20 ms. Turns
+        give it time. They do not overlap: one begins when the one before is committed.
+        """
         self._make_producer = make_producer
-        self._producer: Producer | None = None
+        self._count = producers
+        self._producers: list[Producer] = []
+        self._turn = 0
         self.phase = Phase.NEW
         #: Why the last transaction was not committed.
         self.last_error = ""
 
     def start(self) -> None:
-        """Take the transactional id. Raises `SlotTakenError`, `LogUnavailableError`."""
+        """Take the transactional ids. Raises `SlotTakenError`, `LogUnavailableError`."""
         self._require(Phase.NEW)
+        for number in range(self._count):
+            self._producers.append(self._take(number))
+            failpoints.reach(failpoints.AFTER_INIT)
+        self.phase = Phase.READY
+
+    def _take(self, number: int) -> Producer:
         for _ in range(START_ATTEMPTS):
-            producer = self._make_producer()
+            producer = self._make_producer(number)
             try:
                 producer.init()
             except ClientError as error:
@@ -80,14 +97,11 @@ class Transactor:
                 self.last_error = error.detail
                 _log.warning("taking the transactional id: %s; trying again", error.detail)
                 continue
-            self._producer = producer
-            self.phase = Phase.READY
-            failpoints.reach(failpoints.AFTER_INIT)
-            return
+            return producer
         raise LogUnavailableError(f"no answer in {START_ATTEMPTS} attempts to take the id: {self.last_error}")
 
     def renew(self) -> None:
-        """After anything but a commit: take the id with a new producer, which settles what was unknown."""
+        """After anything but a commit: take the ids with new producers, which settles what was unknown."""
         self._require(Phase.SPENT)
         self._drop()
         self.phase = Phase.NEW
@@ -96,17 +110,22 @@ class Transactor:
     def run(self, records: Sequence[OutputRecord], positions: Mapping[TopicPartition, int]) -> Outcome:
         """One transaction with these records and the group's positions. Raises `LogUnavailableError` when refused."""
         self._require(Phase.READY)
-        assert self._producer is not None
+        producer = self._producers[self._turn]
+        self._turn = (self._turn + 1) % self._count
         try:
-            self._write(self._producer, records, positions)
-            self._commit(self._producer)
+            self._write(producer, records, positions)
         except ClientError as error:
-            return self._give_up(self._producer, error)
+            return self._give_up(error, Outcome.ABORTED)
+        try:
+            self._commit(producer)
+        except ClientError as error:
+            # Even a commit that was refused may have been carried out: it is made again when a connection is lost.
+            return self._give_up(error, Outcome.UNKNOWN)
         failpoints.reach(failpoints.AFTER_COMMIT)
         return Outcome.COMMITTED
 
     def close(self) -> None:
-        """Let go of the producer. The broker aborts what is open, if anything is."""
+        """Let go of the producers. The broker aborts what is open, if anything is."""
         self._drop()
 
     def _write(
@@ -123,8 +142,8 @@ class Transactor:
     def _commit(self, producer: Producer) -> None:
         producer.commit()
 
-    def _give_up(self, producer: Producer, error: ClientError) -> Outcome:
-        """Nothing more is done in this transaction."""
+    def _give_up(self, error: ClientError, refused: Outcome) -> Outcome:
+        """Nothing more is done in this transaction. `refused` is what a refusal means."""
         self.last_error = error.detail
         if error.kind is ClientErrorKind.FENCED:
             return self._fence()
@@ -134,14 +153,8 @@ class Transactor:
         if error.kind is ClientErrorKind.TIMED_OUT:
             _log.warning("no answer, the transaction's end is unknown: %s", error.detail)
             return Outcome.UNKNOWN
-        _log.warning("transaction refused, aborting: %s", error.detail)
-        try:
-            producer.abort()
-        except ClientError as second:
-            self.last_error = second.detail
-            # Whatever else it was, the transaction's end is open; the new producer's `init` settles it.
-            return self._fence() if second.kind is ClientErrorKind.FENCED else Outcome.UNKNOWN
-        return Outcome.ABORTED
+        _log.warning("transaction refused: %s", error.detail)
+        return refused
 
     def _fence(self) -> Outcome:
         self.phase = Phase.FENCED
@@ -149,9 +162,9 @@ class Transactor:
         return Outcome.FENCED
 
     def _drop(self) -> None:
-        if self._producer is not None:
-            self._producer.close()
-            self._producer = None
+        for producer in self._producers:
+            producer.close()
+        self._producers.clear()
 
     def _require(self, phase: Phase) -> None:
         if self.phase is not phase:

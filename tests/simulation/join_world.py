@@ -20,7 +20,7 @@ from schemas.scoring import (
     ScoresRouted,
 )
 from streams.engine.errors import SlotTakenError
-from streams.engine.join_process import SEAL_PURPOSE, JoinProcess
+from streams.engine.join_process import PRODUCERS, SEAL_PURPOSE, JoinProcess
 from streams.engine.join_slices import JoinStateLog, JoinTopics
 from streams.engine.messages import MessageSeal
 from streams.engine.partitioner import partition_of
@@ -65,7 +65,7 @@ class JoinWorld:
     poll_records: int = 100
     most_outcomes: int = 1_000
     rules: JoinRules = field(default_factory=lambda: JoinRules(GUEST))
-    make_transactor: Callable[[FakeLog], Transactor] = lambda log: Transactor(log.make_producer)
+    make_transactor: Callable[[FakeLog], Transactor] = lambda log: Transactor(log.make_producer, PRODUCERS)
     make_state_log: Callable[[Keyring], JoinStateLog] | None = None
     restarts_after_crash: bool = True
     crashes: int = field(default=0, init=False)

@@ -185,7 +185,7 @@ class CarelessLog(FakeLog):
 
     numbers = itertools.count()
 
-    def make_producer(self) -> FakeProducer:
+    def make_producer(self, number: int = 0) -> FakeProducer:
         return FakeProducer(self, f"{self.instance}-{next(self.numbers)}")
 
     def committed(self, places: Collection[TopicPartition]) -> dict[TopicPartition, int | None]:

@@ -14,7 +14,7 @@ from schemas.deadletter import DeadLetter
 from schemas.scoring import Purpose, ScoreReason, ScoresRouted
 from schemas.scoring_states import JoinDelta
 from streams.engine.errors import EngineError, TornTransactionError
-from streams.engine.join_process import SEAL_PURPOSE
+from streams.engine.join_process import PRODUCERS, SEAL_PURPOSE
 from streams.engine.join_slices import JoinSlice, JoinStateLog
 from streams.engine.messages import MessageSeal
 from streams.engine.ports import NotYetError, OutputRecord, Producer, TopicPartition
@@ -363,7 +363,9 @@ def find_harm(engine: type[Transactor], make_state_log: Callable[[Keyring], Join
     """How crashes at each call made this engine go wrong."""
     harm: set[str] = set()
     for number in range(undisturbed()[1]):
-        world = make_world(make_transactor=lambda log: engine(log.make_producer), make_state_log=make_state_log)
+        world = make_world(
+            make_transactor=lambda log: engine(log.make_producer, PRODUCERS), make_state_log=make_state_log
+        )
         world.broker.fate_of = crash_at(number)
         try:
             world.run()
