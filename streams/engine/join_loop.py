@@ -11,7 +11,7 @@ old. Transactions end as in `loop.py`: committed, aborted, fenced, unknown.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from streams.engine.join_slices import JoinDraft, JoinSlice, JoinStateLog, JoinT
 from streams.engine.loop import MAX_FAILURES, RESTORE_RETRY_MS
 from streams.engine.ports import InputRecord, Log, NotYetError, OutputRecord, TopicPartition, Worker
 from streams.engine.transaction import Outcome, Transactor
+from streams.machines.score.deltas import Change
 from streams.machines.score.verdicts import write_late, write_outcomes
 
 _log = logging.getLogger(__name__)
@@ -214,10 +215,7 @@ class JoinLoop:
         self._commits += 1
         audit_partition = drafts[self._commits % len(drafts)].base.partition
         changes = [draft.change(self._now_ms()) for draft in drafts]
-        records: list[OutputRecord] = []
-        for draft, change in zip(drafts, changes, strict=True):
-            records += self._write(draft, audit_partition)
-            records += self._parts.state_log.records(draft.base.partition, change)
+        records = self._write(drafts, changes, audit_partition)
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
             case Outcome.COMMITTED:
@@ -247,7 +245,16 @@ class JoinLoop:
             raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self._parts.transactor.last_error}")
         self._parts.transactor.renew()
 
-    def _write(self, draft: JoinDraft, audit_partition: int) -> Iterable[OutputRecord]:
+    def _write(
+        self, drafts: Sequence[JoinDraft], changes: Sequence[Change], audit_partition: int
+    ) -> Iterator[OutputRecord]:
+        """States first: with them and the first outcome all partitions of the transaction are soon known."""
+        for draft, change in zip(drafts, changes, strict=True):
+            yield from self._parts.state_log.records(draft.base.partition, change)
+        for draft in drafts:
+            yield from self._tell(draft, audit_partition)
+
+    def _tell(self, draft: JoinDraft, audit_partition: int) -> Iterator[OutputRecord]:
         """Results, audit and dead letters of a draft."""
         topics, partition = self._parts.topics, draft.base.partition
         for joined, audited in write_outcomes(draft.scores.verdicts, self._parts.clock.now_us()):

@@ -50,15 +50,21 @@ class KafkaProducer:
         )
         #: For one thread that makes all calls: a new one for each is work that the broker's answer waits for.
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        #: A transaction that was begun ahead; beginning is a word between two threads of librdkafka, and takes a while.
+        self._begun: SimpleQueue[BaseException | None] | None = None
         threading.Thread(target=_make_calls, args=(self._calls,), name=transactional_id, daemon=True).start()
 
     def init(self) -> None:
         """Take the id; the broker ends what a predecessor left open."""
         self._await("init_transactions", lambda: self._producer.init_transactions(self._seconds))
+        self._begin_ahead()
 
     def begin(self) -> None:
-        """Local to librdkafka."""
-        self._call(self._producer.begin_transaction)
+        """Local to librdkafka, and usually done already: the broker hears of a transaction with its first record."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            raise RuntimeError("the producer is in a transaction, or has no id yet: a bug in the engine")
+        self._collect("begin_transaction", begun)
 
     def produce(self, record: OutputRecord) -> None:
         """Queue the record; its delivery is `commit`'s business."""
@@ -84,6 +90,7 @@ class KafkaProducer:
     def commit(self) -> None:
         """Flush and commit."""
         self._await("commit_transaction", lambda: self._producer.commit_transaction(self._seconds))
+        self._begin_ahead()
 
     def close(self) -> None:
         """Forget what is queued, say nothing. (`Producer.close` would abort, which can take long without a broker.)"""
@@ -96,12 +103,21 @@ class KafkaProducer:
     def _send(self, record: OutputRecord) -> None:
         self._call(lambda: self._producer.produce(record.topic, record.value, record.key, record.partition))
 
+    def _begin_ahead(self) -> None:
+        self._begun = self._submit(self._producer.begin_transaction)
+
     def _await(self, name: str, call: Callable[[], object]) -> None:
         """Have the call made, and turn to other things when it does not come back."""
         if self._is_stuck:
             raise ClientError(ClientErrorKind.TIMED_OUT, f"{name}: the client is stuck in an earlier call")
+        self._collect(name, self._submit(call))
+
+    def _submit(self, call: Callable[[], object]) -> SimpleQueue[BaseException | None]:
         answers: SimpleQueue[BaseException | None] = SimpleQueue()
         self._calls.put((lambda: self._call(call), answers))
+        return answers
+
+    def _collect(self, name: str, answers: SimpleQueue[BaseException | None]) -> None:
         try:
             error = answers.get(timeout=self._seconds + OVERRUN_SECONDS)
         except Empty:

@@ -25,7 +25,7 @@ partition that has one refuses what is late.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 
 from streams.engine import failpoints
@@ -107,8 +107,12 @@ class Transactor:
         self.phase = Phase.NEW
         self.start()
 
-    def run(self, records: Sequence[OutputRecord], positions: Mapping[TopicPartition, int]) -> Outcome:
-        """One transaction with these records and the group's positions. Raises `LogUnavailableError` when refused."""
+    def run(self, records: Iterable[OutputRecord], positions: Mapping[TopicPartition, int]) -> Outcome:
+        """One transaction with these records and the group's positions. Raises `LogUnavailableError` when forbidden.
+
+        Records are taken one by one as they are sent: librdkafka waits 1 ms after the first of a transaction, in which
+        others can be made.
+        """
         self._require(Phase.READY)
         producer = self._producers[self._turn]
         self._turn = (self._turn + 1) % self._count
@@ -129,7 +133,7 @@ class Transactor:
         self._drop()
 
     def _write(
-        self, producer: Producer, records: Sequence[OutputRecord], positions: Mapping[TopicPartition, int]
+        self, producer: Producer, records: Iterable[OutputRecord], positions: Mapping[TopicPartition, int]
     ) -> None:
         producer.begin()
         failpoints.reach(failpoints.AFTER_BEGIN)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import pytest
 
@@ -23,7 +23,6 @@ from tests.simulation.fake_log import FakeLog, FakeProducer
 from tests.simulation.harness import World, crash_at
 from tests.simulation.test_toy import interrupt_step, make_world, undisturbed
 
-Records = Sequence[OutputRecord]
 Positions = Mapping[TopicPartition, int]
 
 
@@ -34,7 +33,7 @@ def is_state(record: OutputRecord) -> bool:
 class OffsetsAfterwards(Transactor):
     """Commits the positions after the transaction, as consumers do on their own."""
 
-    def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
+    def _write(self, producer: Producer, records: Iterable[OutputRecord], positions: Positions) -> None:
         self._positions = positions
         producer.begin()
         for record in records:
@@ -58,7 +57,7 @@ class OffsetsBefore(OffsetsAfterwards):
 class StateOutside(Transactor):
     """Writes states as they come, outside the transaction."""
 
-    def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
+    def _write(self, producer: Producer, records: Iterable[OutputRecord], positions: Positions) -> None:
         assert isinstance(producer, FakeProducer)
         for record in filter(is_state, records):
             producer.produce_plainly(record)
@@ -68,7 +67,7 @@ class StateOutside(Transactor):
 class StateAfterwards(Transactor):
     """Writes states when the transaction is through."""
 
-    def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
+    def _write(self, producer: Producer, records: Iterable[OutputRecord], positions: Positions) -> None:
         self._states = [record for record in records if is_state(record)]
         super()._write(producer, [record for record in records if not is_state(record)], positions)
 
@@ -82,7 +81,7 @@ class StateAfterwards(Transactor):
 class OutputsOutside(Transactor):
     """Sends as it computes."""
 
-    def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
+    def _write(self, producer: Producer, records: Iterable[OutputRecord], positions: Positions) -> None:
         assert isinstance(producer, FakeProducer)
         for record in records:
             if not is_state(record):
@@ -100,7 +99,7 @@ class CommitRepeated(Transactor):
             self._write(producer, self._records, self._last_positions)
             producer.commit()
 
-    def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
+    def _write(self, producer: Producer, records: Iterable[OutputRecord], positions: Positions) -> None:
         self._records, self._last_positions = records, positions
         super()._write(producer, records, positions)
 

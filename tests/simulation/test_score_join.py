@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -29,7 +29,7 @@ from tests.simulation.fake_log import FakeLog, FakeProducer
 from tests.simulation.harness import crash_at, make_keyrings, suffer
 from tests.simulation.join_world import GROUP, GUEST, TOPICS, JoinWorld, Told, pause_at
 
-Records = Sequence[OutputRecord]
+Records = Iterable[OutputRecord]
 Positions = Mapping[TopicPartition, int]
 
 
@@ -315,8 +315,9 @@ class StateAfterwards(Transactor):
     """Writes deltas when the transaction is through."""
 
     def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
-        self._states = [record for record in records if record.topic == TOPICS.state]
-        super()._write(producer, [record for record in records if record.topic != TOPICS.state], positions)
+        kept = list(records)
+        self._states = [record for record in kept if record.topic == TOPICS.state]
+        super()._write(producer, [record for record in kept if record.topic != TOPICS.state], positions)
 
     def _commit(self, producer: Producer) -> None:
         assert isinstance(producer, FakeProducer)
@@ -330,10 +331,11 @@ class OutcomesOutside(Transactor):
 
     def _write(self, producer: Producer, records: Records, positions: Positions) -> None:
         assert isinstance(producer, FakeProducer)
-        for record in records:
+        kept = list(records)
+        for record in kept:
             if record.topic == TOPICS.results:
                 producer.produce_transparently(record)
-        super()._write(producer, [record for record in records if record.topic != TOPICS.results], positions)
+        super()._write(producer, [record for record in kept if record.topic != TOPICS.results], positions)
 
 
 class TrustingStateLog(JoinStateLog):
