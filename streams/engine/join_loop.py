@@ -18,10 +18,10 @@ from typing import Protocol
 from schemas.codec import encode
 from schemas.record import Record
 from streams.engine import failpoints
-from streams.engine.errors import LogUnavailableError, SlotTakenError
+from streams.engine.errors import SlotTakenError
 from streams.engine.join_intake import JoinIntake
 from streams.engine.join_slices import JoinDraft, JoinSlice, JoinStateLog, JoinTopics
-from streams.engine.loop import MAX_FAILURES, RESTORE_RETRY_MS
+from streams.engine.loop import RESTORE_RETRY_MS
 from streams.engine.ports import InputRecord, Log, NotYetError, OutputRecord, TopicPartition, Worker
 from streams.engine.transaction import Outcome, Transactor
 from streams.machines.score.deltas import Change
@@ -70,7 +70,6 @@ class JoinLoop:
         self._owned: set[TopicPartition] = set()
         self._slices: dict[int, JoinSlice] = {}
         self._drafts: dict[int, JoinDraft] = {}
-        self._failures = 0
         self._commits = 0
 
     def turn(self, idle_ms: int = IDLE_MS) -> bool:
@@ -219,12 +218,11 @@ class JoinLoop:
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
             case Outcome.COMMITTED:
-                self._failures = 0
                 for draft, change in zip(drafts, changes, strict=True):
                     draft.apply(change, self._now_ms())
                 return True
             case Outcome.ABORTED:
-                self._renew()
+                self._parts.transactor.renew()
                 for draft in drafts:
                     draft.scores.undo()
                 for each in self._slices.values():
@@ -235,15 +233,9 @@ class JoinLoop:
                     f" this one: {self._parts.transactor.last_error}"
                 )
             case Outcome.UNKNOWN:
-                self._renew()
+                self._parts.transactor.renew()
                 self._slices.clear()
         return False
-
-    def _renew(self) -> None:
-        self._failures += 1
-        if self._failures >= MAX_FAILURES:
-            raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self._parts.transactor.last_error}")
-        self._parts.transactor.renew()
 
     def _write(
         self, drafts: Sequence[JoinDraft], changes: Sequence[Change], audit_partition: int

@@ -25,7 +25,7 @@ from functools import partial
 from streams.engine import failpoints
 from streams.engine.blobs import SealedBlobs
 from streams.engine.dead_letter import UndeliverableError, make_dead_letter
-from streams.engine.errors import LogUnavailableError, SlotTakenError
+from streams.engine.errors import SlotTakenError
 from streams.engine.intake import Intake
 from streams.engine.outbox import Outbox
 from streams.engine.ports import (
@@ -56,9 +56,6 @@ IDLE_MS = 500
 RESTORE_RETRY_MS = 50
 #: Computing that has gone on for so long is committed, so that its outputs are not held back by what follows.
 COMPUTE_MS = 300
-#: Transactions in a row that were not committed, until the process gives up. A rebalance costs one, a broker's errors
-#: many.
-MAX_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,6 @@ class Loop:
         self._log = parts.log
         self._owned: set[TopicPartition] = set()
         self._slices: dict[int, Slice] = {}
-        self._failures = 0
 
     def turn(self, idle_ms: int = IDLE_MS) -> bool:
         """One round; False when there was nothing to do. Raises `EngineError`."""
@@ -220,12 +216,11 @@ class Loop:
         positions = {place: position for draft in drafts for place, position in draft.group_positions().items()}
         match self._parts.transactor.run(records, positions):
             case Outcome.COMMITTED:
-                self._failures = 0
                 for draft in drafts:
                     draft.base.apply(draft)
                 return True
             case Outcome.ABORTED:
-                self._renew()
+                self._parts.transactor.renew()
                 for each in self._slices.values():
                     self._log.start(each.positions)
             case Outcome.FENCED:
@@ -234,15 +229,9 @@ class Loop:
                     f" this one: {self._parts.transactor.last_error}"
                 )
             case Outcome.UNKNOWN:
-                self._renew()
+                self._parts.transactor.renew()
                 self._slices.clear()
         return False
-
-    def _renew(self) -> None:
-        self._failures += 1
-        if self._failures >= MAX_FAILURES:
-            raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self._parts.transactor.last_error}")
-        self._parts.transactor.renew()
 
     def _reseal(self) -> bool:
         """Bring what was restored under the newest generation of the storage key, in a transaction of its own.

@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 #: How often `start` may find no answer. Each attempt waits as long as the producer's own timeout.
 START_ATTEMPTS = 5
+#: Transactions in a row that were not committed, until the process gives up. A rebalance costs one, a broker's errors
+#: many.
+MAX_FAILURES = 20
 
 
 class Outcome(StrEnum):
@@ -71,6 +74,8 @@ class Transactor:
         self._count = producers
         self._producers: list[Producer] = []
         self._turn = 0
+        #: Renewals since the last commit.
+        self.failures = 0
         self.phase = Phase.NEW
         #: Why the last transaction was not committed.
         self.last_error = ""
@@ -101,8 +106,14 @@ class Transactor:
         raise LogUnavailableError(f"no answer in {START_ATTEMPTS} attempts to take the id: {self.last_error}")
 
     def renew(self) -> None:
-        """After anything but a commit: take the ids with new producers, which settles what was unknown."""
+        """After anything but a commit: take the ids with new producers, which settles what was unknown.
+
+        Raises as `start`, and `LogUnavailableError` when too many in a row were not committed.
+        """
         self._require(Phase.SPENT)
+        self.failures += 1
+        if self.failures >= MAX_FAILURES:
+            raise LogUnavailableError(f"{MAX_FAILURES} transactions failed: {self.last_error}")
         self._drop()
         self.phase = Phase.NEW
         self.start()
@@ -125,6 +136,7 @@ class Transactor:
         except ClientError as error:
             # Even a commit that was refused may have been carried out: it is made again when a connection is lost.
             return self._give_up(error, Outcome.UNKNOWN)
+        self.failures = 0
         failpoints.reach(failpoints.AFTER_COMMIT)
         return Outcome.COMMITTED
 

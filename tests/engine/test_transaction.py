@@ -8,7 +8,7 @@ import pytest
 
 from streams.engine.errors import LogUnavailableError, SlotTakenError
 from streams.engine.ports import ClientError, ClientErrorKind, OutputRecord, TopicPartition
-from streams.engine.transaction import START_ATTEMPTS, Outcome, Phase, Transactor
+from streams.engine.transaction import MAX_FAILURES, START_ATTEMPTS, Outcome, Phase, Transactor
 
 _K, _O = ClientErrorKind, Outcome
 RECORDS = [OutputRecord("t", 0, b"k", b"1"), OutputRecord("t", 0, b"k", b"2")]
@@ -157,3 +157,23 @@ def test_a_second_id_that_is_taken_ends_the_start_and_lets_go_of_the_first() -> 
         transactor.start()
     transactor.close()
     assert calls == ["0 init", "1 init", "1 close", "0 close"]
+
+
+@pytest.mark.parametrize("kind", [_K.ABORTABLE, _K.TIMED_OUT])
+def test_many_failures_in_a_row_end_the_process_and_a_commit_begins_the_count_anew(kind: ClientErrorKind) -> None:
+    script: dict[str, ClientErrorKind] = {}
+    transactor, _ = started(script)
+    for _ in range(2):
+        script["commit"] = kind
+        for _ in range(MAX_FAILURES - 1):
+            transactor.run(RECORDS, POSITIONS)
+            transactor.renew()
+        script.clear()
+        assert transactor.run(RECORDS, POSITIONS) is _O.COMMITTED
+    script["commit"] = kind
+    for _ in range(MAX_FAILURES - 1):
+        transactor.run(RECORDS, POSITIONS)
+        transactor.renew()
+    transactor.run(RECORDS, POSITIONS)
+    with pytest.raises(LogUnavailableError, match="20 transactions failed: commit failed"):
+        transactor.renew()

@@ -141,7 +141,7 @@ def _process(process: StageProcess, visible: Mapping[TopicPartition, list[int]])
     if log.generation != log.group.generation:
         return None
     slices = tuple(_slice(each, visible) for _, each in sorted(loop._slices.items()))
-    return slices, _counted(log._positions, visible), loop._failures
+    return slices, _counted(log._positions, visible), process._transactor.failures
 
 
 def _slice(part: Slice, visible: Mapping[TopicPartition, list[int]]) -> Holding:
