@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -222,26 +223,32 @@ def test_an_empty_catalogue_starts_as_well(
 def test_every_request_has_one_whole_version_while_the_alias_moves(
     houses: ScoreHouses, catalogue: ServingCatalogue
 ) -> None:
-    seen: list[object] = []
-    moves = 20
+    first = Resolved(NAME, "job-1", "live", "")
+    second = Resolved(NAME, "job-2", "live", "job-1")
+    third = Resolved(NAME, "job-1", "live", "job-2")
+    seen: set[object] = set()
+    over = threading.Event()
 
-    def move() -> None:
-        for number in range(moves):
-            version, shadow = ("job-2", "job-1") if number % 2 == 0 else ("job-1", "job-2")
-            houses.point("live", version, shadow=shadow)
+    def serves(expected: Resolved) -> bool:
+        return catalogue.resolve(f"{NAME}@live", "r") == expected
 
-    mover = threading.Thread(target=move)
-    mover.start()
-    while mover.is_alive():
-        seen.append(catalogue.resolve(f"{NAME}@live", "r"))
-    mover.join()
-    _await(lambda: catalogue.resolve(f"{NAME}@live", "r") == Resolved(NAME, "job-1", "live", "job-2"))
-    allowed = {
-        Resolved(NAME, "job-1", "live", ""),
-        Resolved(NAME, "job-2", "live", "job-1"),
-        Resolved(NAME, "job-1", "live", "job-2"),
-    }
-    assert seen and set(seen) <= allowed, "a version is never seen with another record's shadow"
+    def look() -> None:
+        while not over.is_set():
+            seen.add(catalogue.resolve(f"{NAME}@live", "r"))
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    try:
+        for moved in (second, third) * 10:
+            houses.point("live", moved.version, shadow=moved.shadow_version)
+            _await(functools.partial(serves, moved))
+        for moved in (second, third):
+            houses.point("live", moved.version, shadow=moved.shadow_version)
+            _await(functools.partial(seen.__contains__, moved))
+    finally:
+        over.set()
+        looker.join()
+    assert seen <= {first, second, third}, "a version is never seen with another record's shadow"
 
 
 def test_a_verdict_that_is_taken_back_ends_the_serving(houses: ScoreHouses, catalogue: ServingCatalogue) -> None:
