@@ -1,17 +1,20 @@
 """Many products of powers of the same ciphertexts: X^T applied to an encrypted vector.
 
-Pippenger's buckets with signed digits (Pippenger 1980; Bernstein, Doumen, Lange, Oosterwijk 2012): for each
-digit position the ciphertexts with equal |digit| are multiplied into one bucket, then the buckets are joined by
-running products. Negative digits use the inverses of the ciphertexts, which cost three multiplications each,
-once for all features. Work for one feature: about rows * digits + 2^w * digits multiplications, where plain
-powers need some 24 a row. The run time depends on the weights; it is visible to the party itself only as far as
-the machine is its own.
+Two ways. Where every ciphertext meets many columns, slots and digits, it gets a table of its powers, and one walk from
+the highest digit to the lowest multiplies what the digits choose (Straus 1964). Where it meets few, the ciphertexts of
+a digit position are multiplied into one bucket for each |digit|, and the buckets are joined by running products
+(Pippenger 1980; Bernstein, Doumen, Lange, Oosterwijk 2012). Digits are signed. With gmpy2 the factors are half as long
+as a ciphertext (`streams.kernels.short_units`); what is squared, and what joins buckets, is not. The native kernel has
+buckets for columns and tables for runs of rows.
+
+The run time depends on the weights; it is visible to the party itself only as far as the machine is its own.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import gmpy2
@@ -20,15 +23,35 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from streams.kernels.ciphertexts import Ciphertext
-from streams.kernels.fixed_base import invert_many
+from streams.kernels.inverses import invert_many
 from streams.kernels.native_modulus import NativeModulus, native_modulus
 from streams.kernels.paillier_keys import PublicKey
+from streams.kernels.short_units import (
+    OVERHEAD_BYTES,
+    ShortPowers,
+    ShortUnit,
+    invert_unit,
+    join_unit,
+    list_powers,
+    split_units,
+    square_repeatedly,
+)
 
 #: Largest |weight|: digits are computed in int64 with a carry.
 MAX_WEIGHT: Final = 1 << 61
 
 #: Bits of a digit in `combined_powers`: 16 table entries a row pay for 4 digits in each of 4 or more slots.
 _STRAUS_WINDOW: Final = 4
+
+#: Bytes that the tables of all ciphertexts of a call may take; beyond it there are buckets.
+_TABLE_BYTES: Final = 64_000_000
+
+#: What gmpy2 takes for a product by a short unit and for a power and its inverse in a table, in products modulo n^2.
+_SHORT_COST: Final = 0.56
+_ENTRY_COST: Final = 1.44
+
+#: Multiplies what the digits of one place choose into a product, and adds to its exponent of 1 + n.
+_Multiply = Callable[[mpz, mpz, Sequence[int]], tuple[mpz, mpz]]
 
 _ONE: Final = mpz(1)
 
@@ -63,24 +86,22 @@ def slotted_products(
     largest = max(abs(int(weights.max())), abs(int(weights.min())))
     if largest > MAX_WEIGHT:
         raise ValueError(f"a weight of {largest.bit_length()} bits is too large; at most {MAX_WEIGHT.bit_length() - 1}")
-    window = choose_window(rows, largest)
     values = [ciphertext.value for ciphertext in ciphertexts]
-    is_signed = int(weights.min()) < 0 or bool(largest >> (window - 1))
-    digits = signed_digits(weights, window, digit_count(largest, window))
     if (native := native_modulus(n2, rows)) is not None:
+        window = choose_window(rows, largest)
+        is_signed = int(weights.min()) < 0 or bool(largest >> (window - 1))
+        digits = signed_digits(weights, window, digit_count(largest, window))
         products = _slotted_natively(native, values, digits, shifts, window, is_signed=is_signed)
         return [Ciphertext(product) for product in products]
-    inverses = invert_many(values, n2) if is_signed else values
-    results = []
-    for feature in range(features):
-        terms: list[tuple[int, mpz]] = []
-        for slot, shift in enumerate(shifts):
-            for position in range(digits.shape[0]):
-                term = _bucket_product(digits[position, :, slot, feature].tolist(), values, inverses, window, n2)
-                if term != 1:
-                    terms.append((shift + window * position, term))
-        results.append(Ciphertext(_join_shifted(terms, n2)))
-    return results
+    window, has_tables = choose_method(rows, largest, slots * features, public.bits)
+    digits = signed_digits(weights, window, digit_count(largest, window))
+    places = _order_places(shifts, len(digits), window)
+    root = public.modulus
+    multiply = _prepare(split_units(values, root), window, root, has_tables=has_tables)
+    return [
+        Ciphertext(_walk([(shift, digits[i, :, k, j].tolist()) for shift, i, k in places], multiply, root))
+        for j in range(features)
+    ]
 
 
 def powers(ciphertexts: Sequence[Ciphertext], exponents: Sequence[int], public: PublicKey) -> list[Ciphertext]:
@@ -120,38 +141,21 @@ def combined_powers(
         return []
     largest = max(abs(int(coefficients.max())), abs(int(coefficients.min())))
     digits = signed_digits(coefficients, _STRAUS_WINDOW, digit_count(largest, _STRAUS_WINDOW))
-    places = sorted(
-        (
-            (shift + _STRAUS_WINDOW * position, position, slot)
-            for slot, shift in enumerate(shifts)
-            for position in range(len(digits))
-        ),
-        reverse=True,
-    )
-    columns = [(shift, digits[position, :, slot].tolist()) for shift, position, slot in places]
+    places = _order_places(shifts, len(digits), _STRAUS_WINDOW)
     values = [ciphertext.value for ciphertext in ciphertexts]
     if (native := native_modulus(n2, -(-rows // rows_per_product))) is not None:
         gaps = [0, *(high[0] - low[0] for high, low in itertools.pairwise(places))]
         chosen = np.stack([digits[position, :, slot] for _, position, slot in places])
         combined = native.combine(values, rows_per_product, gaps, chosen, places[-1][0])
         return [Ciphertext(product) for product in combined]
-    inverses = invert_many(values, n2)
+    root = public.modulus
+    units = split_units(values, root)
     results = []
     for first in range(0, rows, rows_per_product):
-        run = range(first, min(first + rows_per_product, rows))
-        tables = [_signed_powers(values[i], inverses[i], n2) for i in run]
-        total = _ONE
-        previous = places[0][0]
-        for shift, column in columns:
-            for _ in range(previous - shift):
-                total = total * total % n2
-            previous = shift
-            for i, table in zip(run, tables, strict=True):
-                if column[i]:
-                    total = total * table[column[i]] % n2
-        for _ in range(previous):
-            total = total * total % n2
-        results.append(Ciphertext(total))
+        run = slice(first, first + rows_per_product)
+        multiply = _prepare(units[run], _STRAUS_WINDOW, root, has_tables=True)
+        columns = [(shift, digits[position, run, slot].tolist()) for shift, position, slot in places]
+        results.append(Ciphertext(_walk(columns, multiply, root)))
     return results
 
 
@@ -166,27 +170,22 @@ def _slotted_natively(
 ) -> list[mpz]:
     """The same buckets, for all features, slots and digit positions side by side; `digits` as `signed_digits` gives."""
     positions, _, slots, _ = digits.shape
-    places = sorted(
-        ((shift + window * position, slot * positions + position) for slot, shift in enumerate(shifts)
-         for position in range(positions)),
-        reverse=True,
-    )  # fmt: skip
+    places = _order_places(shifts, positions, window)
     gaps = [0, *(high[0] - low[0] for high, low in itertools.pairwise(places))]
-    order = [(place, gap) for (_, place), gap in zip(places, gaps, strict=True)]
+    order = [(slot * positions + position, gap) for (_, position, slot), gap in zip(places, gaps, strict=True)]
     # (positions, rows, slots, features) -> (rows, features, slots and positions)
     flat = digits.transpose(1, 3, 2, 0).reshape(digits.shape[1], digits.shape[3], slots * positions)
     return native.slotted(values, flat, 1 << (window - 1), order, places[-1][0], is_signed=is_signed)
 
 
-def _signed_powers(value: mpz, inverse: mpz, modulus: mpz) -> list[mpz]:
-    """Powers 0 .. h, then -h .. -1, so that a negative exponent is a negative index; h = 2^(w-1)."""
-    half = 1 << (_STRAUS_WINDOW - 1)
-    positive, negative = [_ONE], [inverse]
-    for _ in range(half):
-        positive.append(positive[-1] * value % modulus)
-    for _ in range(half - 1):
-        negative.append(negative[-1] * inverse % modulus)
-    return positive + negative[::-1]
+def _order_places(shifts: Sequence[int], positions: int, window: int) -> list[tuple[int, int, int]]:
+    """(bits above the lowest, digit position, slot) of all digits of a weight, the highest first."""
+    places = (
+        (shift + window * position, position, slot)
+        for slot, shift in enumerate(shifts)
+        for position in range(positions)
+    )
+    return sorted(places, reverse=True)
 
 
 def digit_count(largest: int, window: int) -> int:
@@ -199,8 +198,26 @@ def digit_count(largest: int, window: int) -> int:
 
 
 def choose_window(rows: int, largest: int) -> int:
-    """The digit size with the fewest multiplications: digits * (rows + 2^w), at least 2."""
+    """The digit size with the fewest multiplications into buckets: digits * (rows + 2^w), at least 2."""
     return min(range(2, 14), key=lambda w: digit_count(largest, w) * (rows + (1 << w)))
+
+
+def choose_method(rows: int, largest: int, columns: int, bits: int) -> tuple[int, bool]:
+    """The digit size with the least work for gmpy2, and whether tables need less of it than buckets.
+
+    `columns` is how many weights each ciphertext meets, `bits` the length of n.
+    """
+
+    def cost(choice: tuple[int, bool]) -> float:
+        window, has_tables = choice
+        products = columns * digit_count(largest, window)
+        if not has_tables:
+            return products * (_SHORT_COST * rows + (1 << window))
+        if (rows << window) * 2 * (bits // 8 + OVERHEAD_BYTES) > _TABLE_BYTES:
+            return float("inf")
+        return rows * (_SHORT_COST * products + _ENTRY_COST * (1 << window - 1))
+
+    return min(((window, has_tables) for window in range(2, 14) for has_tables in (False, True)), key=cost)
 
 
 def signed_digits(weights: NDArray[np.integer[Any]], window: int, count: int) -> NDArray[np.int16]:
@@ -215,35 +232,58 @@ def signed_digits(weights: NDArray[np.integer[Any]], window: int, count: int) ->
     return digits
 
 
-def _bucket_product(
-    digits: list[int], values: Sequence[mpz], inverses: Sequence[mpz], window: int, modulus: mpz
-) -> mpz:
-    """The product of values[i] ^ digits[i]."""
+def _prepare(units: Sequence[ShortUnit], window: int, root: mpz, *, has_tables: bool) -> _Multiply:
+    """What multiplies the powers of these numbers by digits of that many bits into a product."""
+    if has_tables:
+        return partial(
+            _multiply_from_tables, [list_powers(unit, 1 << (window - 1), root, signed=True) for unit in units], root
+        )
+    return partial(_multiply_by_buckets, units, [invert_unit(unit, root) for unit in units], window, root)
+
+
+def _walk(places: Iterable[tuple[int, Sequence[int]]], multiply: _Multiply, root: mpz) -> mpz:
+    """The product of all powers modulo root^2, by Horner's rule over (shift, digits), the highest shift first."""
+    total, exponent, previous = _ONE, mpz(0), 0
+    for shift, digits in places:
+        if exponent or total != 1:
+            total, exponent = square_repeatedly(total, previous - shift, root), exponent << (previous - shift)
+        total, exponent = multiply(total, exponent, digits)
+        previous = shift
+    return join_unit(square_repeatedly(total, previous, root), exponent << previous, root)
+
+
+def _multiply_from_tables(
+    tables: Sequence[ShortPowers], root: mpz, total: mpz, exponent: mpz, digits: Sequence[int]
+) -> tuple[mpz, mpz]:
+    modulus = root * root
+    for table, digit in zip(tables, digits, strict=True):
+        if digit:
+            total = total * table.units[digit] % modulus
+            exponent += table.exponents[digit]
+    return total, exponent
+
+
+def _multiply_by_buckets(
+    units: Sequence[ShortUnit],
+    inverses: Sequence[ShortUnit],
+    window: int,
+    root: mpz,
+    total: mpz,
+    exponent: mpz,
+    digits: Sequence[int],
+) -> tuple[mpz, mpz]:
+    modulus = root * root
     buckets: list[mpz | None] = [None] * ((1 << (window - 1)) + 1)
-    for digit, value, inverse in zip(digits, values, inverses, strict=True):
-        if digit > 0:
-            bucket = buckets[digit]
-            buckets[digit] = value if bucket is None else bucket * value % modulus
-        elif digit:
-            bucket = buckets[-digit]
-            buckets[-digit] = inverse if bucket is None else bucket * inverse % modulus
+    for digit, unit, inverse in zip(digits, units, inverses, strict=True):
+        if digit:
+            size, factor = (digit, unit) if digit > 0 else (-digit, inverse)
+            bucket = buckets[size]
+            buckets[size] = factor.unit if bucket is None else bucket * factor.unit % modulus
+            exponent += size * factor.exponent
     running: mpz | None = None
-    total: mpz | None = None
     for bucket in reversed(buckets[1:]):
         if bucket is not None:
             running = bucket if running is None else running * bucket % modulus
         if running is not None:
-            total = running if total is None else total * running % modulus
-    return _ONE if total is None else total
-
-
-def _join_shifted(terms: list[tuple[int, mpz]], modulus: mpz) -> mpz:
-    """The product of term ^ (2^shift), by Horner's rule from the largest shift down."""
-    result = _ONE
-    previous = 0
-    for shift, term in sorted(terms, key=lambda item: -item[0]):
-        if result != 1:
-            result = gmpy2.powmod(result, mpz(1) << (previous - shift), modulus)
-        result = result * term % modulus
-        previous = shift
-    return gmpy2.powmod(result, mpz(1) << previous, modulus)
+            total = total * running % modulus
+    return total, exponent

@@ -61,7 +61,7 @@ def _halves(private: PrivateKey, profile: KeyProfile) -> tuple[_Half, _Half]:
     def build(prime: mpz) -> _Half:
         square = prime * prime
         own = residue_generator(prime) if base is None else base % square
-        return _Half(square, prepare_bases([(own, bits)], square, window))
+        return _Half(square, prepare_bases([(own, bits)], prime, window))
 
     return build(mpz(private.p)), build(mpz(private.q))
 

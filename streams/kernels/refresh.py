@@ -83,13 +83,12 @@ class _Bases:
 
 @lru_cache(maxsize=4)
 def _bases(public: PublicKey, key: bytes) -> _Bases:
-    n2 = public.modulus_squared
     draws = Draws(prf(key, "refresh bases", public.encode()))
     first, second, *others = textbook_residues(public, 2 + SUBSET_BASES, draws)
     exponents = (public.bits + FIRST_EXTRA_BITS, public.bits // 2 + SECOND_EXTRA_BITS)
     window = choose_window(2 * public.bits, sum(exponents))
-    bases = prepare_bases(list(zip((first, second), exponents, strict=True)), n2, window)
-    return _Bases(bases, prepare_subsets(others, n2, SUBSET_WINDOW))
+    bases = prepare_bases(list(zip((first, second), exponents, strict=True)), public.modulus, window)
+    return _Bases(bases, prepare_subsets(others, public.modulus, SUBSET_WINDOW))
 
 
 def textbook_residues(public: PublicKey, count: int, draws: Draws) -> list[mpz]:

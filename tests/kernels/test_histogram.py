@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from streams.kernels.entropy import Draws, prf
-from streams.kernels.histogram import sum_bins
+from streams.kernels.histogram import choose_features, sum_bins
 from streams.kernels.paillier import OwnerEncryptor, decrypt_many, generate_keys
 
 PRIVATE = generate_keys(prf(bytes(32), "histogram"), 256)
@@ -19,6 +19,25 @@ def test_each_bin_has_the_sum_of_its_rows() -> None:
     sums = sum_bins(given, bins, 4, PRIVATE.public)
     assert [decrypt_many(PRIVATE, column) for column in sums] == [[75, -5, 0, 11], [11, 2, 68, 0]]
     assert sum_bins([], np.zeros((0, 2), dtype=int), 3, PRIVATE.public)[1][2].value == 1
+
+
+@pytest.mark.parametrize(("rows", "features", "count"), [(40, 5, 3), (200, 7, 4), (33, 4, 4), (64, 1, 2), (20, 3, 1)])
+def test_rows_that_share_cells_of_joint_histograms_are_in_the_right_bins(rows: int, features: int, count: int) -> None:
+    draws = np.random.default_rng(rows)
+    values, bins = draws.integers(-99, 99, rows), draws.integers(0, count, (rows, features))
+    given = OwnerEncryptor(PRIVATE).encrypt_many(values.tolist(), Draws(prf(bytes(32), "draws")))
+    for kind in (np.int8, np.int64):
+        sums = sum_bins(given, bins.astype(kind), count, PRIVATE.public)
+        expected = [[int(values[bins[:, k] == place].sum()) for place in range(count)] for k in range(features)]
+        assert [decrypt_many(PRIVATE, column) for column in sums] == expected
+
+
+def test_a_joint_histogram_has_at_most_half_as_many_cells_as_there_are_rows() -> None:
+    assert choose_features(30_000, 50) == 2
+    assert choose_features(4_999, 50) == 1
+    assert choose_features(5_000, 50) == 2
+    assert choose_features(1 << 21, 32) == 4
+    assert choose_features(0, 50) == choose_features(100, 1) == 1
 
 
 def test_bins_that_do_not_fit_are_refused() -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from streams.kernels import multiexp
 from streams.kernels.entropy import Draws
 from streams.kernels.paillier import Ciphertext, OwnerEncryptor, generate_keys, product
+from streams.native import forget_choice
 
 SEED = bytes(range(32))
 PRIVATE = generate_keys(SEED, 128)
@@ -68,6 +69,35 @@ def test_slotted_products_equal_plain_powers_of_the_long_exponent(
     for feature, result in enumerate(results):
         exponents = [sum(w << s for w, s in zip(row, shifts, strict=True)) for row in weights[:, :, feature].tolist()]
         assert result.value == naive(chosen, exponents)
+
+
+@pytest.mark.parametrize("window", range(2, 10))
+@pytest.mark.parametrize("has_tables", [False, True])
+def test_buckets_and_tables_give_the_same_at_any_digit_size(
+    window: int, has_tables: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISTHMUS_KERNEL", "gmpy2")
+    forget_choice()
+    monkeypatch.setattr(multiexp, "choose_method", lambda *_: (window, has_tables))
+    weights = np.random.default_rng(window).integers(-(2**17), 2**17, (40, 3, 4), endpoint=True)
+    weights[0] = [[-(2**17)] * 4, [0] * 4, [2**17] * 4]
+    shifts = [0, 40, 80]
+    results = multiexp.slotted_products(CIPHERTEXTS, weights, shifts, PUBLIC)
+    monkeypatch.undo()
+    forget_choice()
+    for feature, result in enumerate(results):
+        exponents = [sum(w << s for w, s in zip(row, shifts, strict=True)) for row in weights[:, :, feature].tolist()]
+        assert result.value == naive(CIPHERTEXTS, exponents)
+
+
+def test_tables_are_for_many_columns_and_buckets_for_many_rows() -> None:
+    window, has_tables = multiexp.choose_method(139, 2**17, 12 * 13, 2048)
+    assert has_tables and 4 <= window <= 7
+    window, has_tables = multiexp.choose_method(30_000, 2**40, 2, 2048)
+    assert not has_tables and window > 8
+    # So many tables that memory would not hold them.
+    assert multiexp.choose_method(30_000, 2**17, 5, 2048)[1] is False
+    assert multiexp.choose_method(30_000, 2**17, 1000, 2048)[1] is False
 
 
 @given(

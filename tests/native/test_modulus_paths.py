@@ -12,10 +12,12 @@ import pytest
 from gmpy2 import mpz
 
 from streams import native
-from streams.kernels import fixed_base, multiexp, native_modulus
+from streams.kernels import multiexp, native_modulus
 from streams.kernels.ciphertexts import Ciphertext
 from streams.kernels.entropy import Draws, prf
+from streams.kernels.fixed_base import multiply_subsets, prepare_subsets
 from streams.kernels.histogram import sum_bins
+from streams.kernels.inverses import invert_many
 from streams.kernels.paillier import OwnerEncryptor, PublicKey, Refresher, decrypt_many, generate_keys
 
 SEED = bytes(range(32))
@@ -191,7 +193,7 @@ def test_single_powers(on_both: Callable[..., None], largest: int) -> None:
     assert [each.value for each in multiexp.powers(given, exponents, public)] == expected
 
 
-@pytest.mark.parametrize(("rows", "features", "count"), [(1, 1, 1), (50, 3, 4), (200, 2, 50)])
+@pytest.mark.parametrize(("rows", "features", "count"), [(1, 1, 1), (50, 3, 4), (200, 2, 50), (200, 7, 4), (9, 2, 1)])
 def test_histograms(on_both: Callable[..., None], rows: int, features: int, count: int) -> None:
     public = KEYS[256].public
     bins = np.random.default_rng(rows).integers(0, count, (rows, features))
@@ -203,7 +205,7 @@ def test_inverses_and_subsets(on_both: Callable[..., None]) -> None:
     public = KEYS[256].public
     n2 = public.modulus_squared
     units = [each.value for each in ciphertexts_of(public, 21)]
-    on_both(lambda: fixed_base.invert_many(units, n2))
-    assert [a * b % n2 for a, b in zip(units, fixed_base.invert_many(units, n2), strict=True)] == [1] * 21
+    on_both(lambda: invert_many(units, n2))
+    assert [a * b % n2 for a, b in zip(units, invert_many(units, n2), strict=True)] == [1] * 21
     digits = np.random.default_rng(1).integers(0, 4, (19, 6)).astype(np.int16)
-    on_both(lambda: fixed_base.multiply_subsets(fixed_base.prepare_subsets(units[:12], n2, 2), digits))
+    on_both(lambda: multiply_subsets(prepare_subsets(units[:12], public.modulus, 2), digits))
