@@ -22,7 +22,7 @@ from streams.machines.train.plan import TrainPlan, link_table
 OPERATIONS: Final = ("encrypt", "decrypt", "refresh", "combine", "multiply")
 #: Ciphertexts that are timed together, and columns of a product.
 SAMPLE: Final = 192
-COLUMNS: Final = 4
+COLUMNS: Final = 12
 SEED: Final = bytes(range(32))
 
 

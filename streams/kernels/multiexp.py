@@ -28,7 +28,6 @@ from streams.kernels.native_modulus import NativeModulus, native_modulus
 from streams.kernels.paillier_keys import PublicKey
 from streams.kernels.short_units import (
     OVERHEAD_BYTES,
-    ShortPowers,
     ShortUnit,
     invert_unit,
     join_unit,
@@ -40,8 +39,10 @@ from streams.kernels.short_units import (
 #: Largest |weight|: digits are computed in int64 with a carry.
 MAX_WEIGHT: Final = 1 << 61
 
-#: Bits of a digit in `combined_powers`: 16 table entries a row pay for 4 digits in each of 4 or more slots.
-_STRAUS_WINDOW: Final = 4
+#: Bits of a digit in `combined_powers`, with the native kernel and with gmpy2, for which powers in a table cost more
+#: than products with them: tables of 16 and 8 entries a row pay for 4 digits and more in each of 4 or more slots.
+_NATIVE_WINDOW: Final = 4
+_SHORT_WINDOW: Final = 3
 
 #: Bytes that the tables of all ciphertexts of a call may take; beyond it there are buckets.
 _TABLE_BYTES: Final = 64_000_000
@@ -140,10 +141,12 @@ def combined_powers(
     if not rows:
         return []
     largest = max(abs(int(coefficients.max())), abs(int(coefficients.min())))
-    digits = signed_digits(coefficients, _STRAUS_WINDOW, digit_count(largest, _STRAUS_WINDOW))
-    places = _order_places(shifts, len(digits), _STRAUS_WINDOW)
+    native = native_modulus(n2, -(-rows // rows_per_product))
+    window = _SHORT_WINDOW if native is None else _NATIVE_WINDOW
+    digits = signed_digits(coefficients, window, digit_count(largest, window))
+    places = _order_places(shifts, len(digits), window)
     values = [ciphertext.value for ciphertext in ciphertexts]
-    if (native := native_modulus(n2, -(-rows // rows_per_product))) is not None:
+    if native is not None:
         gaps = [0, *(high[0] - low[0] for high, low in itertools.pairwise(places))]
         chosen = np.stack([digits[position, :, slot] for _, position, slot in places])
         combined = native.combine(values, rows_per_product, gaps, chosen, places[-1][0])
@@ -153,7 +156,7 @@ def combined_powers(
     results = []
     for first in range(0, rows, rows_per_product):
         run = slice(first, first + rows_per_product)
-        multiply = _prepare(units[run], _STRAUS_WINDOW, root, has_tables=True)
+        multiply = _prepare(units[run], window, root, has_tables=True)
         columns = [(shift, digits[position, run, slot].tolist()) for shift, position, slot in places]
         results.append(Ciphertext(_walk(columns, multiply, root)))
     return results
@@ -190,9 +193,10 @@ def _order_places(shifts: Sequence[int], positions: int, window: int) -> list[tu
 
 def digit_count(largest: int, window: int) -> int:
     """Signed digits of `window` bits that a weight of absolute value `largest` can need."""
-    count = 1
-    # k digits in [-2^(w-1), 2^(w-1)) reach (2^(w-1) - 1) * (2^(wk) - 1) / (2^w - 1) upwards, the smaller side.
-    while ((1 << (window - 1)) - 1) * ((1 << (window * count)) - 1) // ((1 << window) - 1) < largest:
+    half, count, below = 1 << (window - 1), 1, 0
+    # The highest digit is at most 2^(w-1), those below at most 2^(w-1) - 1: upwards, the smaller side.
+    while (half << (window * (count - 1))) + below < largest:
+        below = (below << window) + half - 1
         count += 1
     return count
 
@@ -221,24 +225,28 @@ def choose_method(rows: int, largest: int, columns: int, bits: int) -> tuple[int
 
 
 def signed_digits(weights: NDArray[np.integer[Any]], window: int, count: int) -> NDArray[np.int16]:
-    """Digits in [-2^(w-1), 2^(w-1)) with weights = sum_i digits[i] * 2^(w i), shape (count, *weights.shape)."""
+    """Digits with weights = sum_i digits[i] * 2^(w i), shape (count, *weights.shape).
+
+    They are in [-2^(w-1), 2^(w-1)), and the highest one may be 2^(w-1) as well.
+    """
     rest = weights.astype(np.int64)
     half = 1 << (window - 1)
     digits = np.empty((count, *weights.shape), dtype=np.int16)
-    for position in range(count):
+    for position in range(count - 1):
         digit = ((rest + half) & ((1 << window) - 1)) - half
         digits[position] = digit
         rest = (rest - digit) >> window
+    digits[-1] = rest
     return digits
 
 
 def _prepare(units: Sequence[ShortUnit], window: int, root: mpz, *, has_tables: bool) -> _Multiply:
     """What multiplies the powers of these numbers by digits of that many bits into a product."""
-    if has_tables:
-        return partial(
-            _multiply_from_tables, [list_powers(unit, 1 << (window - 1), root, signed=True) for unit in units], root
-        )
-    return partial(_multiply_by_buckets, units, [invert_unit(unit, root) for unit in units], window, root)
+    modulus = root * root
+    if not has_tables:
+        return partial(_multiply_by_buckets, units, [invert_unit(unit, root) for unit in units], window, modulus)
+    tables = [list_powers(unit, 1 << (window - 1), root, signed=True) for unit in units]
+    return partial(_multiply_from_tables, [each.units for each in tables], [each.exponents for each in tables], modulus)
 
 
 def _walk(places: Iterable[tuple[int, Sequence[int]]], multiply: _Multiply, root: mpz) -> mpz:
@@ -253,13 +261,17 @@ def _walk(places: Iterable[tuple[int, Sequence[int]]], multiply: _Multiply, root
 
 
 def _multiply_from_tables(
-    tables: Sequence[ShortPowers], root: mpz, total: mpz, exponent: mpz, digits: Sequence[int]
+    units: Sequence[list[mpz]],
+    exponents: Sequence[list[mpz]],
+    modulus: mpz,
+    total: mpz,
+    exponent: mpz,
+    digits: Sequence[int],
 ) -> tuple[mpz, mpz]:
-    modulus = root * root
-    for table, digit in zip(tables, digits, strict=True):
+    for powers, shares, digit in zip(units, exponents, digits, strict=True):
         if digit:
-            total = total * table.units[digit] % modulus
-            exponent += table.exponents[digit]
+            total = total * powers[digit] % modulus
+            exponent += shares[digit]
     return total, exponent
 
 
@@ -267,12 +279,11 @@ def _multiply_by_buckets(
     units: Sequence[ShortUnit],
     inverses: Sequence[ShortUnit],
     window: int,
-    root: mpz,
+    modulus: mpz,
     total: mpz,
     exponent: mpz,
     digits: Sequence[int],
 ) -> tuple[mpz, mpz]:
-    modulus = root * root
     buckets: list[mpz | None] = [None] * ((1 << (window - 1)) + 1)
     for digit, unit, inverse in zip(digits, units, inverses, strict=True):
         if digit:

@@ -66,11 +66,11 @@ def list_powers(base: ShortUnit, most: int, root: mpz, *, signed: bool) -> Short
     """The powers 0 .. `most` of a number; if `signed`, -`most` .. -1 behind them."""
     units, exponents, inverses = [_ONE, base.unit], [mpz(0), base.exponent], [_ONE, base.inverse]
     for _ in range(most - 1):
-        high, low = f_divmod(units[-1] * base.unit, root)
+        carry, unit = f_divmod(units[-1] * base.unit, root)
         inverse = inverses[-1] * base.inverse % root
-        units.append(low)
+        units.append(unit)
         inverses.append(inverse)
-        exponents.append((exponents[-1] + base.exponent + high * inverse) % root)
+        exponents.append((exponents[-1] + base.exponent + carry * inverse) % root)
     if signed:
         for d in range(most, 0, -1):
             exponents.append(-(exponents[d] + units[d] * inverses[d] // root) % root)

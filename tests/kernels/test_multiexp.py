@@ -120,9 +120,16 @@ def test_digits_add_up_to_the_weight(window: int, weight: int) -> None:
     count = multiexp.digit_count(weight, window)
     digits = multiexp.signed_digits(np.array([weight, -weight]), window, count)
     half = 1 << (window - 1)
-    assert digits.min() >= -half and digits.max() < half
+    assert digits.min() >= -half and digits[:-1].max(initial=-half) < half and digits[-1].max() <= half
     for place, expected in ((0, weight), (1, -weight)):
         assert sum(int(digit) << (window * i) for i, digit in enumerate(digits[:, place])) == expected
+
+
+def test_a_weight_that_fills_its_digits_takes_no_further_one() -> None:
+    assert multiexp.digit_count(1 << 17, 6) == 3
+    assert multiexp.digit_count((1 << 17) + 31 * 65, 6) == 3
+    assert multiexp.digit_count((1 << 17) + 31 * 65 + 1, 6) == 4
+    assert multiexp.signed_digits(np.array([1 << 17]), 6, 3).tolist() == [[0], [0], [32]]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
