@@ -23,10 +23,10 @@ from gmpy2 import mpz
 
 from schemas.profiles import KeyProfile
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext
+from streams.kernels.common_powers import raise_all
 from streams.kernels.entropy import Draws
 from streams.kernels.fixed_base import Bases, choose_window, draw_digits, prepare_bases, raise_bases
 from streams.kernels.key_profiles import djn_base, exponent_bits
-from streams.kernels.native_modulus import native_modulus
 from streams.kernels.paillier_keys import PrivateKey
 
 _ONE: Final = mpz(1)
@@ -133,9 +133,5 @@ def _decrypt_half(values: Sequence[mpz], prime: mpz, other: mpz) -> list[mpz]:
     """
     square = prime * prime
     factor = gmpy2.invert(-other, prime)
-    bases = [value % square for value in values]
-    if (native := native_modulus(square, len(bases))) is not None:
-        powers = native.power(bases, prime - 1)
-    else:
-        powers = gmpy2.powmod_base_list(bases, prime - 1, square)
+    powers = raise_all([value % square for value in values], prime - 1, square)
     return [(power - 1) // prime * factor % prime for power in powers]

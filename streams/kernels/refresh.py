@@ -50,6 +50,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from streams.kernels.ciphertexts import Ciphertext, FreshCiphertext
+from streams.kernels.common_powers import raise_all
 from streams.kernels.entropy import Draws, prf
 from streams.kernels.fixed_base import (
     Bases,
@@ -61,7 +62,6 @@ from streams.kernels.fixed_base import (
     prepare_subsets,
     raise_bases,
 )
-from streams.kernels.native_modulus import native_modulus
 from streams.kernels.paillier_keys import PublicKey
 
 #: Bits of the first exponent beyond |n| (point 2), of the second beyond |n| / 2 (point 3).
@@ -98,10 +98,7 @@ def textbook_residues(public: PublicKey, count: int, draws: Draws) -> list[mpz]:
         root = mpz(draws.below(public.n))
         if gmpy2.gcd(root, public.modulus) == 1:
             roots.append(root)
-    if (native := native_modulus(public.modulus_squared, count)) is not None:
-        return native.power(roots, public.modulus)
-    residues: list[mpz] = gmpy2.powmod_base_list(roots, public.modulus, public.modulus_squared)
-    return residues
+    return raise_all(roots, public.modulus, public.modulus_squared)
 
 
 class Refresher:
