@@ -13,7 +13,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-from streams.native import kernel_threads, native_products
+from streams.native import kernel_threads, native_backend, native_products
 
 #: Numbers of a call below which gmpy2 is as fast: eight lanes are computed, whether they are used or not.
 LEAST: Final = 4
@@ -25,7 +25,7 @@ class NativeModulus:
     def __init__(self, native: Any, root: mpz) -> None:
         self._native = native
         self._modulus = root * root
-        self._inner = native.Modulus(root.to_bytes((root.bit_length() + 7) // 8, "big"))
+        self._inner = native.Modulus(root.to_bytes((root.bit_length() + 7) // 8, "big"), native_backend())
         self._width = self._inner.width
         self._threads = kernel_threads()
 

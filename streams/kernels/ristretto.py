@@ -18,7 +18,7 @@ from typing import Final
 import rbcl
 
 from streams.kernels.entropy import expand, prf
-from streams.native import kernel_threads, native_points
+from streams.native import kernel_threads, native_backend, native_points
 
 #: Bytes of an encoded point, of a scalar and of a tag.
 POINT_BYTES: Final = 32
@@ -72,7 +72,7 @@ def hash_ids(ids: Iterable[str], context: bytes) -> bytes:
     """Map normalised identifiers to points: from_hash(SHA-512(context || id)), with lengths. 32 bytes each, joined."""
     prefix = _id_prefix(context)
     if native := native_points():
-        return bytes(native.hash_ids(list(ids), prefix, kernel_threads()))
+        return bytes(native.hash_ids(list(ids), prefix, kernel_threads(), native_backend()))
     start = hashlib.sha512(prefix)
     digests = bytearray()
     for text in ids:
@@ -87,7 +87,8 @@ def blind_ids(ids: Iterable[str], context: bytes, factor: bytes) -> bytes:
     """`hash_ids` and then `multiply`; the native kernel saves the encodings in between."""
     if (native := native_points()) and len(factor) == SCALAR_BYTES:
         texts = list(ids)
-        return _accept(native.blind_ids(texts, _id_prefix(context), factor, kernel_threads()), len(texts))
+        arguments = (texts, _id_prefix(context), factor, kernel_threads(), native_backend())
+        return _accept(native.blind_ids(*arguments), len(texts))
     return multiply(hash_ids(ids, context), factor)
 
 
@@ -95,7 +96,7 @@ def hash_to_points(digests: bytes) -> bytes:
     """Map joined 64-byte uniform strings to points (RFC 9496, section 4.3.4)."""
     count = _count(digests, _HASH_BYTES, "digests")
     if native := native_points():
-        return bytes(native.hash_to_points(digests, kernel_threads()))
+        return bytes(native.hash_to_points(digests, kernel_threads(), native_backend()))
     source, target, result = _buffers(digests, count)
     for index in range(count):
         _from_hash(target + POINT_BYTES * index, source + _HASH_BYTES * index)
@@ -121,7 +122,7 @@ def multiply(points: bytes, factor: bytes) -> bytes:
     if len(factor) != SCALAR_BYTES:
         raise ValueError(f"a scalar has {SCALAR_BYTES} bytes, not {len(factor)}")
     if native := native_points():
-        return _accept(native.multiply_points(points, factor, kernel_threads()), count)
+        return _accept(native.multiply_points(points, factor, kernel_threads(), native_backend()), count)
     return _accept(_products(points, factor, count), count)
 
 

@@ -10,6 +10,8 @@ use montgomery::{Backend, Montgomery};
 use products::{Buckets, Combination};
 use tables::{Digits, Table};
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
 mod chains;
 #[cfg(target_arch = "x86_64")]
 mod ifma;
@@ -29,7 +31,7 @@ pub fn backends() -> Vec<&'static str> {
 }
 
 fn available() -> impl Iterator<Item = Backend> {
-    [Backend::Ifma, Backend::Portable]
+    [Backend::Ifma, Backend::Avx2, Backend::Portable]
         .into_iter()
         .filter(|backend| backend.is_available())
 }

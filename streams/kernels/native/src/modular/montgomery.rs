@@ -27,6 +27,7 @@ pub const ZERO: Word = Word([0; LANES]);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Backend {
     Ifma,
+    Avx2,
     Portable,
 }
 
@@ -34,6 +35,7 @@ impl Backend {
     pub fn name(self) -> &'static str {
         match self {
             Backend::Ifma => "avx512ifma",
+            Backend::Avx2 => "avx2",
             Backend::Portable => "portable",
         }
     }
@@ -44,8 +46,10 @@ impl Backend {
             Backend::Ifma => {
                 is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512ifma")
             }
+            #[cfg(target_arch = "x86_64")]
+            Backend::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(not(target_arch = "x86_64"))]
-            Backend::Ifma => false,
+            Backend::Ifma | Backend::Avx2 => false,
             Backend::Portable => true,
         }
     }
@@ -144,6 +148,9 @@ impl Montgomery {
             #[cfg(target_arch = "x86_64")]
             // Sound: the back-end is chosen only where the processor has it, and the lengths were checked.
             Backend::Ifma => unsafe { super::ifma::multiply(out, a, b, &self.root) },
+            #[cfg(target_arch = "x86_64")]
+            // Sound as above.
+            Backend::Avx2 => unsafe { super::avx2::multiply(out, a, b, &self.root) },
             _ => super::portable::multiply(out, a, b, &self.root),
         }
     }
@@ -219,6 +226,11 @@ impl Montgomery {
             // Sound as above: all four blocks were made of this modulus's length.
             Backend::Ifma => unsafe {
                 super::ifma::load(&mut out, &plain, &low, &high, &self.root)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // Sound as above.
+            Backend::Avx2 => unsafe {
+                super::avx2::load(&mut out, &plain, &low, &high, &self.root)
             },
             _ => super::portable::load(&mut out, &plain, &low, &high, &self.root),
         }

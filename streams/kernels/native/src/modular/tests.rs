@@ -13,7 +13,7 @@ const ROOTS: [u128; 5] = [
 ];
 
 fn backends() -> impl Iterator<Item = Backend> {
-    [Backend::Ifma, Backend::Portable]
+    [Backend::Ifma, Backend::Avx2, Backend::Portable]
         .into_iter()
         .filter(|one| one.is_available())
 }
