@@ -1,6 +1,7 @@
 //! The products in AVX-512 with 52-bit multipliers: each vector holds one limb of eight numbers.
 
 use core::arch::x86_64::*;
+use core::mem::MaybeUninit;
 
 use super::MOST_LIMBS;
 use super::montgomery::{LANES, LIMB_BITS, MASK, Root, Word};
@@ -15,9 +16,8 @@ pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], root: &Root) {
     assert!((2..=MOST_LIMBS).contains(&length));
     // Sound: a digit starts at 0 and at `length` of each block; words are aligned as vectors are.
     unsafe {
-        let mut sums = [_mm512_setzero_si512(); MOST_LIMBS + 1];
-        let mut quotients = [_mm512_setzero_si512(); MOST_LIMBS];
-        let (sums, quotients) = (sums.as_mut_ptr(), quotients.as_mut_ptr());
+        let (mut sums, mut quotients) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let (sums, quotients) = (start_first(&mut sums, length), place_of(&mut quotients));
         let (a0, b0) = (vectors(a), vectors(b));
         let (a1, b1) = (a0.add(length), b0.add(length));
         let out = out.as_mut_ptr().cast::<__m512i>();
@@ -25,9 +25,10 @@ pub unsafe fn multiply(out: &mut [Word], a: &[Word], b: &[Word], root: &Root) {
         put(out, sums, length);
         start_second(sums, quotients, root);
         if a0 == b0 {
-            let mut twice = [_mm512_setzero_si512(); MOST_LIMBS];
-            double(twice.as_mut_ptr(), a1, length);
-            add_products(sums, a0, twice.as_ptr(), quotients, root);
+            let mut twice = MaybeUninit::uninit();
+            let twice = place_of(&mut twice);
+            double(twice, a1, length);
+            add_products(sums, a0, twice, quotients, root);
         } else {
             add_two_products(sums, [a0, a1], [b1, b0], quotients, root);
         }
@@ -45,9 +46,8 @@ pub unsafe fn load(out: &mut [Word], plain: &[Word], low: &[Word], high: &[Word]
     assert!((2..=MOST_LIMBS).contains(&length));
     // Sound as above.
     unsafe {
-        let mut sums = [_mm512_setzero_si512(); MOST_LIMBS + 1];
-        let mut quotients = [_mm512_setzero_si512(); MOST_LIMBS];
-        let (sums, quotients) = (sums.as_mut_ptr(), quotients.as_mut_ptr());
+        let (mut sums, mut quotients) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        let (sums, quotients) = (start_first(&mut sums, length), place_of(&mut quotients));
         let (l, low, high) = (vectors(plain), vectors(low), vectors(high));
         let out = out.as_mut_ptr().cast::<__m512i>();
         let parts = [l, l.add(length)];
@@ -151,6 +151,28 @@ fn vectors(words: &[Word]) -> *const __m512i {
     words.as_ptr().cast()
 }
 
+/// Room for a digit, of which as much is written as the root is long: clearing all of it would take longer than short
+/// products.
+type Room = MaybeUninit<[__m512i; MOST_LIMBS]>;
+
+fn place_of(room: &mut Room) -> *mut __m512i {
+    room.as_mut_ptr().cast()
+}
+
+/// The sums that the first digit begins with: none.
+///
+/// # Safety
+/// The length is at most `MOST_LIMBS`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn start_first(room: &mut Room, length: usize) -> *mut __m512i {
+    let sums = place_of(room);
+    for place in 0..length {
+        unsafe { sums.add(place).write(_mm512_setzero_si512()) };
+    }
+    sums
+}
+
 /// The sums that the second digit begins with: R - 1 - m + (1 - R), for the first one's quotients.
 ///
 /// # Safety
@@ -204,7 +226,7 @@ unsafe fn double(out: *mut __m512i, a: *const __m512i, length: usize) {
 /// sums = (sums + a b + m n) / R, with carries still to be taken on, and the limbs of m.
 ///
 /// # Safety
-/// The processor must have what is named; all have room for the root's length, and sums for one vector more.
+/// The processor must have what is named; all have room for the root's length.
 #[target_feature(enable = "avx512f,avx512ifma")]
 unsafe fn add_products(
     sums: *mut __m512i,
